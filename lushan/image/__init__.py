@@ -1,0 +1,1 @@
+"""Picture file → the tensor a network reads: decode, colour, layout, resize, preprocess."""

@@ -1,0 +1,1 @@
+"""The ResNet family: descriptions, weights, labels, names."""

@@ -1,0 +1,1 @@
+"""What each operator means: NumPy, any float type, forward and backward side by side."""

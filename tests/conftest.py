@@ -1,0 +1,28 @@
+"""Where the shared data is, and fixtures that skip when it is absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# Timings belong in benchmarks/: a slow example is no failure. Fixed seeds: a red test stays red.
+settings.register_profile("lushan", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("lushan")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of shared data, or skip the test where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared data is not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path) -> list[Path]:
+    """Return the paths of the shared photographs."""
+    return sorted((shared / "photos").glob("*.JPEG"))
