@@ -1,1 +1,39 @@
-"""Rewrites of a graph; the list of them comes with the first pass."""
+"""The passes, in the order they run, each with the reason for its place.
+
+A pass maps (graph, weights) to (graph, weights) with the same meaning; it never runs a network.
+The graph is verified before the first pass and after each one, so a wrong pass is found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from lushan.graph.executor import Array
+from lushan.graph.ir import Graph
+from lushan.graph.verify import verify
+from lushan.passes.fold_batch_norm import fold_batch_norm
+
+
+class Pass(Protocol):
+    """Rewrites a graph and its weights; values named in ``keep`` survive with their numbers."""
+
+    def __call__(
+        self, graph: Graph, weights: Mapping[str, Array], *, keep: Collection[str] = ()
+    ) -> tuple[Graph, Mapping[str, Array]]: ...
+
+
+PASSES: tuple[tuple[Pass, str], ...] = (
+    (fold_batch_norm, "first: it leaves plain convolutions for every later pass to see"),
+)
+
+
+def apply(
+    graph: Graph, weights: Mapping[str, Array], *, keep: Collection[str] = ()
+) -> tuple[Graph, Mapping[str, Array]]:
+    """Run every pass in order and return the rewritten graph and weights."""
+    verify(graph)
+    for rewrite, _ in PASSES:
+        graph, weights = rewrite(graph, weights, keep=keep)
+        verify(graph)
+    return graph, weights

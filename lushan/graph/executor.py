@@ -1,0 +1,92 @@
+"""The executor seam: what every engine offers, whatever it does inside.
+
+An engine is a function ``compile(graph, weights, *, keep=(), threads=None) -> Program``. The
+reference engine is ``lushan.graph.interpret.compile``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lushan.errors import GraphError
+from lushan.graph.ir import Graph
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Program(Protocol):
+    """A compiled graph, ready to run at any batch, height and width."""
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once: named inputs → the graph's outputs and every value named in ``keep``."""
+
+    def close(self) -> None:
+        """Give back threads and memory; a closed program refuses to run. May be called twice."""
+
+
+class Engine(Protocol):
+    """Compiles a graph with its weights into a program.
+
+    ``keep`` names inner values that every run returns beside the outputs. ``threads`` is how many
+    threads a run may use, None for all that the process may use.
+    """
+
+    def __call__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        *,
+        keep: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> Program: ...
+
+
+def check_weights(graph: Graph, weights: Mapping[str, Array]) -> None:
+    """Raise GraphError unless ``weights`` has every parameter of ``graph`` in its shape."""
+    for value in graph.parameters:
+        array = weights.get(value.name)
+        if array is None:
+            raise GraphError("no weights for the parameter {name!r}", name=value.name)
+        if array.shape != value.type.shape:
+            raise GraphError(
+                "parameter {name!r} should have shape {expected}; its weights have {received}",
+                name=value.name,
+                expected=list(value.type.shape),
+                received=list(array.shape),
+            )
+
+
+def check_keep(graph: Graph, keep: Sequence[str]) -> None:
+    """Raise GraphError unless every name in ``keep`` is a value of ``graph``."""
+    known = set(graph.value_names())
+    for name in keep:
+        if name not in known:
+            raise GraphError("cannot keep {name!r}: the graph has no such value", name=name)
+
+
+def check_inputs(graph: Graph, inputs: Mapping[str, Array]) -> None:
+    """Raise GraphError unless ``inputs`` has exactly the inputs of ``graph``, as numbers.
+
+    Shapes are the business of ``verify.infer_types``.
+    """
+    expected = [value.name for value in graph.inputs]
+    if sorted(inputs) != sorted(expected):
+        raise GraphError(
+            "the program takes the inputs {expected}; it received {received}",
+            expected=sorted(expected),
+            received=sorted(inputs),
+        )
+    for value in graph.inputs:
+        kind = inputs[value.name].dtype
+        wanted = np.floating if value.type.dtype.startswith("float") else np.integer
+        if not np.issubdtype(kind, wanted):
+            raise GraphError(
+                "input {name!r} should be {expected}; it received {received}",
+                name=value.name,
+                expected=value.type.dtype,
+                received=str(kind),
+            )

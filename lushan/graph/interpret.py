@@ -1,0 +1,145 @@
+"""The meaning of the representation: runs a graph node by node with ``lushan.reference``.
+
+This is the reference engine. It is exact about order and clear rather than fast: one NumPy call
+per node, every value freed after its last reader. It runs in the float type of the weights and
+inputs it is given, so tests run it in float64. ``threads`` is accepted because every engine takes
+it; NumPy's BLAS chooses its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lushan.errors import GraphError
+from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
+from lushan.graph.ir import Graph, Node
+from lushan.graph.verify import infer_types, verify
+from lushan.reference import (
+    activation,
+    batch_norm,
+    convolution,
+    cross_entropy,
+    linear,
+    pooling,
+    residual,
+    softmax,
+)
+
+
+def compile(  # the name every engine gives it
+    graph: Graph,
+    weights: Mapping[str, Array],
+    *,
+    keep: Sequence[str] = (),
+    threads: int | None = None,
+) -> ReferenceProgram:
+    """Return a program that interprets ``graph``; see ``lushan.graph.executor.Engine``."""
+    verify(graph)
+    check_weights(graph, weights)
+    check_keep(graph, keep)
+    return ReferenceProgram(graph, weights, tuple(keep))
+
+
+class ReferenceProgram:
+    """A graph and its parameters, run by the interpreter.
+
+    Parameters that nodes update belong to this program: it copies those on entry, so that the
+    caller's arrays never change. Read their present values from ``parameters``. A program whose
+    graph updates nothing may be called from several threads at once.
+    """
+
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], keep: tuple[str, ...]) -> None:
+        self._graph = graph
+        self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
+        updated = {name for node in graph.nodes for name in node.updates}
+        self.parameters: dict[str, Array] = {
+            value.name: weights[value.name].copy()
+            if value.name in updated
+            else weights[value.name]
+            for value in graph.parameters
+        }
+        self._dying = _last_readers(graph, set(self._wanted))
+        self._closed = False
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph once; see ``lushan.graph.executor.Program``."""
+        if self._closed:
+            raise GraphError("the program is closed")
+        check_inputs(self._graph, inputs)
+        infer_types(self._graph, {name: array.shape for name, array in inputs.items()})
+        values: dict[str, Array] = {**self.parameters, **inputs}
+        for node, dying in zip(self._graph.nodes, self._dying, strict=True):
+            self._run(node, values)
+            for name in dying:
+                del values[name]
+        return {name: values[name] for name in self._wanted}
+
+    def _run(self, node: Node, values: dict[str, Array]) -> None:
+        function = MEANINGS[node.operator]
+        arguments = [values[name] for name in node.inputs]
+        results = function(*arguments, **node.options)
+        if not isinstance(results, tuple):
+            results = (results,)
+        # An operator returns its outputs, then the new values of the parameters it updates.
+        outputs, updates = results[: len(node.outputs)], results[len(results) - len(node.updates) :]
+        values.update(zip(node.outputs, outputs, strict=True))
+        for name, new in zip(node.updates, updates, strict=True):
+            self.parameters[name][...] = new
+
+    def close(self) -> None:
+        """Forget the parameters; see ``lushan.graph.executor.Program``."""
+        self._closed = True
+        self.parameters = {}
+
+
+def _last_readers(graph: Graph, kept: set[str]) -> list[list[str]]:
+    """Return, for each node, the values that nothing after it reads."""
+    dying: list[list[str]] = [[] for _ in graph.nodes]
+    seen = kept | {value.name for value in graph.parameters}
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[index]
+        for name in dict.fromkeys((*node.inputs, *node.outputs)):
+            if name not in seen:
+                seen.add(name)
+                dying[index].append(name)
+    return dying
+
+
+def _batch_norm_training(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    running_mean: Array,
+    running_variance: Array,
+    *,
+    epsilon: float,
+    momentum: float,
+) -> tuple[Array, ...]:
+    """Normalise by the batch's statistics and move the running ones towards them."""
+    y, mean, variance = batch_norm.batch_norm_training(x, weight, bias, epsilon=epsilon)
+    moved = batch_norm.update_running_statistics(
+        running_mean, running_variance, mean, variance, x.size // x.shape[-1], momentum=momentum
+    )
+    return (y, mean, variance, *moved)
+
+
+MEANINGS: Mapping[str, Callable[..., Any]] = {
+    "convolution": convolution.convolution,
+    "transposed_convolution": convolution.transposed_convolution,
+    "batch_norm": batch_norm.batch_norm,
+    "batch_norm_training": _batch_norm_training,
+    "relu": activation.relu,
+    "leaky_relu": activation.leaky_relu,
+    "prelu": activation.prelu,
+    "sigmoid": activation.sigmoid,
+    "tanh": activation.tanh,
+    "max_pooling": pooling.max_pooling,
+    "average_pooling": pooling.average_pooling,
+    "global_average_pooling": pooling.global_average_pooling,
+    "add": residual.add,
+    "zero_padding_shortcut": residual.zero_padding_shortcut,
+    "linear": linear.linear,
+    "softmax": softmax.softmax,
+    "cross_entropy": cross_entropy.cross_entropy,
+}

@@ -1,0 +1,140 @@
+"""Legality as code: the rules every graph keeps, checked after it is built and after every pass.
+
+``verify`` checks names, order, operators, attributes and shapes; ``infer_types`` is its shape half
+on its own, and gives the concrete shapes of a run when the shapes of the inputs are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lushan.errors import GraphError
+from lushan.graph.ir import Graph, Node, Shape, TensorType
+from lushan.graph.operators import OPERATORS
+
+
+def verify(graph: Graph) -> None:
+    """Raise GraphError, naming the node, for the first rule that ``graph`` breaks.
+
+    The rules: every value has one definition, before its first use; every operator is known and
+    has the inputs, outputs, attributes and updates of its signature; only parameters are updated;
+    every shape rule holds; outputs exist, and there is at least one.
+    """
+    defined: set[str] = set()
+    for value in (*graph.inputs, *graph.parameters):
+        _define(value.name, defined)
+    parameters = {value.name for value in graph.parameters}
+    for node in graph.nodes:
+        _check_signature(node)
+        for name in node.inputs:
+            if name not in defined:
+                raise GraphError(
+                    "node {node!r} reads {name!r}, which nothing before it defines",
+                    node=node.name,
+                    name=name,
+                )
+        for name in node.updates:
+            if name not in parameters:
+                raise GraphError(
+                    "node {node!r} updates {name!r}, which is not a parameter",
+                    node=node.name,
+                    name=name,
+                )
+        for name in node.outputs:
+            _define(name, defined)
+    if not graph.outputs:
+        raise GraphError("the graph has no outputs")
+    for name in graph.outputs:
+        if name not in defined:
+            raise GraphError("the output {name!r} is not defined by any node", name=name)
+    infer_types(graph)
+
+
+def infer_types(
+    graph: Graph, input_shapes: Mapping[str, Shape] | None = None
+) -> dict[str, TensorType]:
+    """Return the type of every value of ``graph``.
+
+    ``input_shapes`` fixes the shapes of inputs by name; without it, sizes that only a run knows
+    are ``None``. Raises GraphError when shapes do not fit together, or an input's declaration.
+    """
+    types = {value.name: value.type for value in (*graph.inputs, *graph.parameters)}
+    for name, shape in (input_shapes or {}).items():
+        declared = _declared_input(graph, name)
+        fits = len(shape) == len(declared.shape) and all(
+            want is None or want == got for want, got in zip(declared.shape, shape, strict=True)
+        )
+        if not fits or any(size is not None and size < 1 for size in shape):
+            raise GraphError(
+                "input {name!r} should be {declared}; it received shape {shape}",
+                name=name,
+                declared=str(declared),
+                shape=list(shape),
+            )
+        types[name] = TensorType(tuple(shape), declared.dtype)
+    for node in graph.nodes:
+        rule = OPERATORS[node.operator].shapes
+        outputs = rule(node, [types[name] for name in node.inputs])
+        types.update(zip(node.outputs, outputs, strict=True))
+    return types
+
+
+def _declared_input(graph: Graph, name: str) -> TensorType:
+    for value in graph.inputs:
+        if value.name == name:
+            return value.type
+    raise GraphError(
+        "the graph has no input {name!r}; its inputs are {known}",
+        name=name,
+        known=", ".join(value.name for value in graph.inputs),
+    )
+
+
+def _define(name: str, defined: set[str]) -> None:
+    if name in defined:
+        raise GraphError("the value {name!r} is defined twice", name=name)
+    defined.add(name)
+
+
+def _check_signature(node: Node) -> None:
+    operator = OPERATORS.get(node.operator)
+    if operator is None:
+        raise GraphError(
+            "node {node!r} uses the unknown operator {operator!r}",
+            node=node.outputs[0] if node.outputs else "?",
+            operator=node.operator,
+        )
+    counts = (
+        ("inputs", len(node.inputs), operator.inputs),
+        ("outputs", len(node.outputs), operator.outputs),
+        ("updates", len(node.updates), (operator.updates, operator.updates)),
+    )
+    for what, count, (least, most) in counts:
+        if not least <= count <= most:
+            raise GraphError(
+                "{operator} {node!r} has {count} {what}; it takes {least} to {most}",
+                operator=node.operator,
+                node=node.outputs[0] if node.outputs else "?",
+                count=count,
+                what=what,
+                least=least,
+                most=most,
+            )
+    options = node.options
+    if options.keys() != operator.attributes.keys():
+        raise GraphError(
+            "{operator} {node!r} has the attributes {received}; it takes {expected}",
+            operator=node.operator,
+            node=node.name,
+            received=sorted(options),
+            expected=sorted(operator.attributes),
+        )
+    for name, accepts in operator.attributes.items():
+        if not accepts(options[name]):
+            raise GraphError(
+                "{operator} {node!r}: {value!r} is no valid {name}",
+                operator=node.operator,
+                node=node.name,
+                value=options[name],
+                name=name,
+            )
