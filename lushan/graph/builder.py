@@ -1,31 +1,40 @@
-"""Building a graph node by node, with every name written once.
+"""Building a graph node by node, with every name and every size written once.
 
-The builder only collects; ``build`` verifies. Attributes are canonical in a graph (pairs and
-four-sided padding), so the builder's methods accept the short forms that people write.
+The builder knows the type of each value as it goes, so a convolution is told only how many channels
+it gives out. ``build`` verifies the whole. Attributes are canonical in a graph (pairs, four-sided
+padding); the methods here accept the short forms that people write.
 """
 
 from __future__ import annotations
 
 from lushan.graph.ir import Attribute, Graph, Node, Shape, TensorType, Value, make_node
+from lushan.graph.operators import OPERATORS
 from lushan.graph.verify import verify
 
 
 class GraphBuilder:
-    """Collects inputs, parameters and nodes; every method returns the name of what it added."""
+    """Collects inputs, parameters and nodes; the methods return the name of what they added."""
 
     def __init__(self) -> None:
         self._inputs: list[Value] = []
         self._parameters: list[Value] = []
         self._nodes: list[Node] = []
+        self._types: dict[str, TensorType] = {}
+
+    def channels(self, name: str) -> int:
+        """Return the last dimension of the value ``name``: its channels or features."""
+        return self._types[name].shape[-1] or 0
 
     def input(self, name: str, shape: Shape, dtype: str = "float32") -> str:
         """Add an input; ``None`` in ``shape`` is a size known at run time."""
-        self._inputs.append(Value(name, TensorType(shape, dtype)))
+        self._types[name] = TensorType(shape, dtype)
+        self._inputs.append(Value(name, self._types[name]))
         return name
 
     def parameter(self, name: str, shape: tuple[int, ...]) -> str:
         """Add a float32 parameter."""
-        self._parameters.append(Value(name, TensorType(shape)))
+        self._types[name] = TensorType(shape)
+        self._parameters.append(Value(name, self._types[name]))
         return name
 
     def node(
@@ -40,51 +49,55 @@ class GraphBuilder:
     ) -> str:
         """Add a node called ``name``, which is also its first output."""
         outputs = (name, *more_outputs)
-        self._nodes.append(make_node(operator, inputs, outputs, updates=updates, **attributes))
+        node = make_node(operator, inputs, outputs, updates=updates, **attributes)
+        types = OPERATORS[operator].shapes(node, [self._types[value] for value in inputs])
+        self._types.update(zip(outputs, types, strict=True))
+        self._nodes.append(node)
         return name
 
     def convolution(
         self,
         x: str,
         name: str,
+        channels: int,
         *,
-        channels: tuple[int, int],
         kernel: int,
         stride: int = 1,
         padding: int | None = None,
         bias: bool = False,
     ) -> str:
-        """Add a square convolution with its parameters.
+        """Add a square convolution to ``channels`` output channels, with its parameters.
 
-        ``channels`` is (IC, OC). ``padding`` None keeps the picture's size at stride 1, for an odd
-        kernel. The weight is called ``{name}.weight``, the bias ``{name}.bias``.
+        ``padding`` None keeps the picture's size at stride 1, for an odd kernel. The weight is
+        called ``{name}.weight`` [OC, KH, KW, IC], the bias ``{name}.bias`` [OC].
         """
-        ic, oc = channels
-        inputs = [x, self.parameter(f"{name}.weight", (oc, kernel, kernel, ic))]
-        if bias:
-            inputs.append(self.parameter(f"{name}.bias", (oc,)))
+        weight = self.parameter(f"{name}.weight", (channels, kernel, kernel, self.channels(x)))
+        biases = (self.parameter(f"{name}.bias", (channels,)),) if bias else ()
         border = kernel // 2 if padding is None else padding
         return self.node(
             "convolution",
-            tuple(inputs),
+            (x, weight, *biases),
             name,
             stride=(stride, stride),
-            padding=(border,) * 4,
+            padding=(border, border, border, border),
             dilation=(1, 1),
             groups=1,
         )
 
-    def batch_norm(self, x: str, name: str, channels: int, epsilon: float = 1e-5) -> str:
+    def batch_norm(self, x: str, name: str, epsilon: float = 1e-5) -> str:
         """Add an inference batch norm with its four parameters, named as torchvision does."""
         names = ("weight", "bias", "running_mean", "running_var")
-        parameters = [self.parameter(f"{name}.{part}", (channels,)) for part in names]
+        parameters = [self.parameter(f"{name}.{part}", (self.channels(x),)) for part in names]
         return self.node("batch_norm", (x, *parameters), name, epsilon=epsilon)
 
-    def linear(self, x: str, name: str, features: tuple[int, int]) -> str:
-        """Add a fully connected layer with bias; ``features`` is (IC, OC)."""
-        ic, oc = features
-        weight = self.parameter(f"{name}.weight", (oc, ic))
-        return self.node("linear", (x, weight, self.parameter(f"{name}.bias", (oc,))), name)
+    def prelu(self, x: str, name: str) -> str:
+        """Add a PReLU with a slope per channel, called ``{name}.weight``."""
+        return self.node("prelu", (x, self.parameter(f"{name}.weight", (self.channels(x),))), name)
+
+    def linear(self, x: str, name: str, features: int) -> str:
+        """Add a fully connected layer to ``features`` outputs, with weight [OC, IC] and bias."""
+        weight = self.parameter(f"{name}.weight", (features, self.channels(x)))
+        return self.node("linear", (x, weight, self.parameter(f"{name}.bias", (features,))), name)
 
     def build(self, *outputs: str) -> Graph:
         """Return the verified graph with the given outputs."""

@@ -42,7 +42,8 @@ class Engine(Protocol):
         *,
         keep: Sequence[str] = (),
         threads: int | None = None,
-    ) -> Program: ...
+    ) -> Program:
+        """Return the program; raises GraphError for an illegal graph or missing weights."""
 
 
 def check_weights(graph: Graph, weights: Mapping[str, Array]) -> None:

@@ -54,9 +54,7 @@ class ReferenceProgram:
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         updated = {name for node in graph.nodes for name in node.updates}
         self.parameters: dict[str, Array] = {
-            value.name: weights[value.name].copy()
-            if value.name in updated
-            else weights[value.name]
+            value.name: weights[value.name].copy() if value.name in updated else weights[value.name]
             for value in graph.parameters
         }
         self._dying = _last_readers(graph, set(self._wanted))

@@ -20,7 +20,8 @@ class Pass(Protocol):
 
     def __call__(
         self, graph: Graph, weights: Mapping[str, Array], *, keep: Collection[str] = ()
-    ) -> tuple[Graph, Mapping[str, Array]]: ...
+    ) -> tuple[Graph, Mapping[str, Array]]:
+        """Return the rewritten graph and its weights; the arguments are not changed."""
 
 
 PASSES: tuple[tuple[Pass, str], ...] = (

@@ -18,11 +18,12 @@ output, or a value the caller keeps. The new parameters are called ``{y}.folded.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import numpy as np
 
 from lushan.graph.executor import Array
-from lushan.graph.ir import Graph, Node, TensorType, Value, make_node
+from lushan.graph.ir import Graph, Node, TensorType, Value
 
 
 def fold_batch_norm(
@@ -54,21 +55,19 @@ def fold_batch_norm(
             names = (f"{node.name}.folded.weight", f"{node.name}.folded.bias")
             new_weights.update(zip(names, _fold(node, before, weights), strict=True))
             inputs = (before.inputs[0], *names)
-            nodes.append(make_node("convolution", inputs, node.outputs, **before.options))
+            nodes.append(Node("convolution", inputs, node.outputs, before.attributes))
         elif node.name not in absorbed:
             nodes.append(node)
     return _with_parameters(graph, nodes, {**weights, **new_weights}, protected)
 
 
-def _fold(
-    batch_norm: Node, convolution: Node, weights: Mapping[str, Array]
-) -> tuple[Array, Array]:
+def _fold(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> tuple[Array, Array]:
     """Return the folded weight [OC, KH, KW, IC] and bias [OC]."""
     weight = weights[convolution.inputs[1]]
     gamma, beta, mean, variance = (
         weights[name].astype(np.float64) for name in batch_norm.inputs[1:]
     )
-    epsilon = batch_norm.options["epsilon"]
+    epsilon = cast("float", batch_norm.options["epsilon"])
     scale = gamma / np.sqrt(variance + epsilon)  # [OC]
     bias = weights[convolution.inputs[2]] if len(convolution.inputs) == 3 else 0.0
     return (
