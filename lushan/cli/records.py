@@ -1,0 +1,102 @@
+"""Printing answers about pictures: text for people, json, jsonl and csv for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from lushan.errors import LushanError
+from lushan.recognizer import Predictions
+
+
+class RecordWriter(Protocol):
+    """Prints one answer at a time, so that a long run shows its results as they come."""
+
+    def answer(self, source: str, predictions: Predictions) -> None:
+        """Print the answer for one picture."""
+
+    def failure(self, source: str, error: LushanError) -> None:
+        """Print what the format has to say of a picture that failed; stderr has it too."""
+
+    def close(self) -> None:
+        """Print what ends the output."""
+
+
+def to_record(source: str, predictions: Predictions) -> dict[str, Any]:
+    """Return the json record of one answer."""
+    return {
+        "source": source,
+        "predictions": [asdict(prediction) for prediction in predictions],
+        "input": predictions.report.to_dict(),
+    }
+
+
+def make_writer(format_: str, lang: str) -> RecordWriter:
+    """Return the writer of ``format_``: text, json, jsonl or csv."""
+    if format_ == "csv":
+        return _Csv()
+    if format_ == "text":
+        return _Text()
+    return _Json(lang, lines=format_ == "jsonl")
+
+
+class _Text:
+    def answer(self, source: str, predictions: Predictions) -> None:
+        print(source)
+        for prediction in predictions:
+            percent = f"{100 * prediction.probability:6.2f} %"
+            name = prediction.description
+            label = "" if prediction.label == name else f"  ({prediction.label})"
+            print(f"{prediction.rank:>4}  {percent}  {name}{label}")
+
+    def failure(self, source: str, error: LushanError) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Csv:
+    def __init__(self) -> None:
+        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        self._writer.writerow(("source", "rank", "index", "label", "description", "probability"))
+
+    def answer(self, source: str, predictions: Predictions) -> None:
+        for prediction in predictions:
+            self._writer.writerow((source, *asdict(prediction).values()))
+
+    def failure(self, source: str, error: LushanError) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Json:
+    """A json array, or with ``lines`` one record a line."""
+
+    def __init__(self, lang: str, *, lines: bool) -> None:
+        self._lang = lang
+        self._lines = lines
+        self._first = True
+
+    def answer(self, source: str, predictions: Predictions) -> None:
+        self._write(to_record(source, predictions))
+
+    def failure(self, source: str, error: LushanError) -> None:
+        self._write({"source": source, "error": error.message(self._lang)})
+
+    def close(self) -> None:
+        if not self._lines:
+            print("[]" if self._first else "\n]")
+
+    def _write(self, record: dict[str, Any]) -> None:
+        text = json.dumps(record, ensure_ascii=False)
+        if self._lines:
+            print(text, flush=True)
+        else:
+            print("[\n" if self._first else ",\n", text, sep="", end="")
+        self._first = False

@@ -1,0 +1,173 @@
+"""From a name to a model that is ready to run: bundled name, folder, weights file or hub name.
+
+A ``Model`` is everything that was decided about a network when it was trained: its description,
+weights, labels and preprocessing. Nothing is downloaded unless a hub name is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lushan.errors import ModelError
+from lushan.graph.executor import Array
+from lushan.graph.ir import Graph
+from lushan.image.preprocess import Preprocessing
+from lushan.models import checkpoint, hub
+from lushan.models.config import ModelConfig
+from lushan.models.labels import Labels, cifar10, labels_for
+from lushan.models.resnet import ARCHITECTURES, ResNet
+from lushan.models.resnet_graph import build
+
+DEFAULT = "default"
+CUSTOM = "resnet"  # the architecture of one's own design: ``model_args`` describes it
+BUNDLED = Path(__file__).parent / "bundled"
+
+# What weights that come without a configuration were trained with, by their authors' recipes.
+_IMAGENET_CFG: dict[str, Any] = {
+    "input_size": [3, 224, 224],
+    "interpolation": "bilinear",
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+_CIFAR_CFG: dict[str, Any] = {**_IMAGENET_CFG, "input_size": [3, 32, 32], "crop_pct": 1.0}
+
+_HUB_NAME = re.compile(r"(hf[-_]hub:)?[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights, and how pictures enter it and answers leave it."""
+
+    name: str
+    config: ModelConfig
+    network: ResNet
+    graph: Graph
+    weights: Mapping[str, Array]
+    labels: Labels
+    preprocessing: Preprocessing
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the models that ship with lushan."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+
+
+def load_model(name: str | Path) -> Model:
+    """Return the model called ``name``: bundled, a folder, a weights file, or ``owner/name``.
+
+    Raises ModelError that says what was looked for and where, and what to do.
+    """
+    path = Path(name)
+    if str(name) in bundled_names():
+        return _from_folder(str(name), BUNDLED / str(name))
+    if path.is_dir():
+        return _from_folder(str(name), path)
+    if path.is_file():
+        return _from_file(str(name), path)
+    if str(name) == DEFAULT:
+        raise ModelError(
+            "this version ships no model: name one, a folder or a weights file, "
+            'or a hub name such as timm/resnet50.a1_in1k after pip install "lushan[hub]"'
+        )
+    if str(name) in ARCHITECTURES:
+        raise ModelError(
+            "{name} is an architecture, and its weights are not here: name a folder or a weights "
+            "file that has them, or a hub name such as timm/resnet50.a1_in1k after "
+            'pip install "lushan[hub]"',
+            name=str(name),
+        )
+    if isinstance(name, str) and _HUB_NAME.fullmatch(name):
+        return _from_folder(name, hub.download_model(name))
+    raise ModelError(
+        "{name}: no such file or folder, and no model of that name; bundled are: {bundled}",
+        name=str(name),
+        bundled=", ".join(bundled_names()) or "–",
+    )
+
+
+def natural_size(network: ResNet) -> tuple[int, int]:
+    """Return the height and width of the pictures that ``network`` is made for.
+
+    The CIFAR nets, told by a stem that does not shrink, take 32×32, the others 224×224.
+    """
+    return (32, 32) if network.stem_stride == 1 else (224, 224)
+
+
+def describe_network(config: ModelConfig) -> ResNet:
+    """Return the network that a configuration names; raises ModelError for one of another family.
+
+    ``architecture`` is a published id, which ``model_args`` may vary, or ``"resnet"`` with the
+    whole description in ``model_args``.
+    """
+    if config.architecture == CUSTOM:
+        base: dict[str, Any] = {}
+    elif config.architecture in ARCHITECTURES:
+        base = ARCHITECTURES[config.architecture].to_dict()
+    else:
+        raise ModelError(
+            "the architecture {architecture!r} is not one of {known}, nor {custom!r} with "
+            "model_args that describe it",
+            architecture=config.architecture,
+            known=", ".join(ARCHITECTURES),
+            custom=CUSTOM,
+        )
+    classifier = config.pretrained_cfg.get("classifier")
+    named = {"classifier": classifier} if isinstance(classifier, str) else {}
+    return ResNet.from_dict({**base, **named, **config.model_args, "classes": config.num_classes})
+
+
+def _from_folder(name: str, folder: Path) -> Model:
+    config, weights = checkpoint.read_model_folder(folder)
+    return _assemble(name, config, checkpoint.read_tensors(weights), weights)
+
+
+def _from_file(name: str, path: Path) -> Model:
+    """Load bare weights, with the ``config.json`` beside them if there is one."""
+    tensors = checkpoint.read_tensors(path)
+    beside = path.with_name("config.json")
+    if beside.is_file():
+        return _assemble(name, ModelConfig.from_json_file(beside), tensors, path)
+    return _assemble(name, _identify(tensors, path), tensors, path)
+
+
+def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
+    """Return a configuration for bare weights, told by the names of their tensors."""
+    for architecture, network in ARCHITECTURES.items():
+        names = {value.name for value in build(network).parameters}
+        if names == tensors.keys():
+            classes = tensors[f"{network.classifier}.bias"].shape[0]
+            cifar = natural_size(network) == (32, 32)
+            return ModelConfig(
+                architecture=architecture,
+                num_classes=classes,
+                label_names=cifar10().names if cifar and classes == 10 else None,
+                pretrained_cfg=_CIFAR_CFG if cifar else _IMAGENET_CFG,
+            )
+    raise ModelError(
+        "{source}: its {count} tensors are not those of any known architecture ({known}); "
+        "put a config.json beside it that says what it is",
+        source=str(path),
+        count=len(tensors),
+        known=", ".join(ARCHITECTURES),
+    )
+
+
+def _assemble(name: str, config: ModelConfig, tensors: Mapping[str, Array], source: Path) -> Model:
+    network = describe_network(config)
+    graph = build(network)
+    shapes = {value.name: tuple(n or 0 for n in value.type.shape) for value in graph.parameters}
+    return Model(
+        name=name,
+        config=replace(config, num_classes=network.classes),
+        network=network,
+        graph=graph,
+        weights=checkpoint.to_parameters(tensors, shapes, source=str(source)),
+        labels=labels_for(config.label_names, config.label_descriptions, network.classes),
+        preprocessing=Preprocessing.from_pretrained_cfg(config.pretrained_cfg),
+    )

@@ -1,0 +1,261 @@
+"""Picture in, named probabilities out: the object that the API, the CLI and the server share.
+
+Every picture takes the same way: decode → preprocess → engine → softmax → labels. There is no other
+preprocessing anywhere, so an answer does not depend on which door the picture came in by.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lushan import passes
+from lushan.cores import usable_cores
+from lushan.errors import LushanError, UsageError
+from lushan.graph import interpret
+from lushan.graph.executor import Engine
+from lushan.image.decode import InputReport, decode
+from lushan.models.labels import Labels
+from lushan.models.resnet_graph import INPUT
+from lushan.models.zoo import DEFAULT, Model, load_model
+from lushan.reference.softmax import softmax, top_k
+
+ENGINES: Mapping[str, Engine] = {"reference": interpret.compile}
+PRECISIONS = ("float32",)
+LANGUAGES = ("en", "zh")
+
+Source: TypeAlias = Any  # path | bytes | file object | PIL image | uint8 array [H, W, 3]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One named probability; ``rank`` starts at 1, ``index`` is the class's place in the scores.
+
+    ``label`` is the class's id (``n02123045``, ``cat``), ``description`` its name for people.
+    """
+
+    rank: int
+    index: int
+    label: str
+    description: str
+    probability: float
+
+
+class Predictions(list[Prediction]):
+    """The best predictions for one picture, best first, with the report of how it was read."""
+
+    def __init__(self, predictions: Iterable[Prediction], report: InputReport) -> None:
+        super().__init__(predictions)
+        self.report = report
+
+
+def load(
+    name: str | Path = DEFAULT,
+    *,
+    threads: int | None = None,
+    engine: str = "reference",
+    precision: str = "float32",
+) -> Recognizer:
+    """Return a recognizer for a model: bundled name, hub name, model folder or weights file.
+
+    ``threads`` is how many threads it may use, None for every core the process may use.
+    Raises ModelError when the model cannot be had or used, UsageError for a wrong argument.
+    """
+    return Recognizer(load_model(name), threads=threads, engine=engine, precision=precision)
+
+
+class Recognizer:
+    """A model that is ready to recognise pictures; safe to call from several threads.
+
+    Use it as a context manager, or ``close`` it, to give its memory back early.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        threads: int | None = None,
+        engine: str = "reference",
+        precision: str = "float32",
+    ) -> None:
+        _choose("engine", engine, tuple(ENGINES))
+        _choose("precision", precision, PRECISIONS)
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
+        self.model = model
+        self.threads = threads or usable_cores()
+        graph, weights = passes.apply(model.graph, model.weights)
+        self._output = graph.outputs[0]
+        self._program = ENGINES[engine](graph, weights, threads=threads)
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the classes, in the order of the scores."""
+        return self.model.labels
+
+    def classify(self, source: Source, *, top: int | None = None, lang: str = "en") -> Predictions:
+        """Return the ``top`` most probable classes of one picture, best first.
+
+        ``source`` is a path, bytes, a binary file object, a PIL image or a uint8 array [H, W, 3].
+        ``top`` None means five, or all classes if there are fewer. Raises PictureError for a
+        picture that cannot be read, UsageError for a ``top`` or ``lang`` that cannot be.
+        """
+        top = self._check(top, lang)
+        pixels, report = self._prepare(source)
+        return self._answer(self.scores(pixels[None]), [report], top, lang)[0]
+
+    def classify_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        top: int | None = None,
+        lang: str = "en",
+        batch: int | None = None,
+    ) -> Iterator[Predictions | LushanError]:
+        """Yield the answer for each picture, in order; a picture that fails yields its error.
+
+        Pictures are decoded by ``threads`` threads ahead of the network and run ``batch`` at a
+        time; None lets the size of the network's input decide. ``sources`` may be endless: no
+        more than two batches of it are read ahead. A source may also be a function that gives the
+        source: a decoding thread calls it, and a LushanError it raises is yielded in its place.
+        """
+        if isinstance(sources, str | bytes | Path):
+            raise UsageError(
+                "classify_many takes several pictures; received the single {value!r}",
+                value=sources if not isinstance(sources, bytes) else "<bytes>",
+            )
+        if batch is not None and (type(batch) is not int or batch < 1):
+            raise UsageError("batch should be 1 or more; received {value!r}", value=batch)
+        return self._stream(iter(sources), self._check(top, lang), lang, batch or self._batch())
+
+    def scores(self, batch: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the scores before softmax, float32 [N, classes].
+
+        ``batch`` is float32 [N, H, W, 3], already preprocessed, of any height and width that the
+        network can take. Raises UsageError for another rank, type or number of channels.
+        """
+        array = np.asarray(batch)
+        if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+            raise UsageError(
+                "a batch should have shape [N, H, W, 3]; received {shape}", shape=list(array.shape)
+            )
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UsageError(
+                "a batch should be float32, already preprocessed; received {dtype}",
+                dtype=str(array.dtype),
+            )
+        inputs = {INPUT: np.ascontiguousarray(array, np.float32)}
+        scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
+        return scores
+
+    def close(self) -> None:
+        """Give back the engine's memory and threads; a closed recognizer refuses to run."""
+        self._program.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check(self, top: int | None, lang: str) -> int:
+        _choose("lang", lang, LANGUAGES)
+        if top is None:
+            return min(5, len(self.labels))
+        if type(top) is not int or not 1 <= top <= len(self.labels):
+            raise UsageError(
+                "top should be between 1 and {classes}, the model's number of classes; "
+                "received {value!r}",
+                classes=len(self.labels),
+                value=top,
+            )
+        return top
+
+    def _batch(self) -> int:
+        """Return as many pictures as sixteen of 224×224 have pixels, at most 128."""
+        shape = self.model.preprocessing
+        return max(1, min(128, 16 * 224 * 224 // (shape.height * shape.width)))
+
+    def _prepare(self, source: Source) -> tuple[npt.NDArray[np.float32], InputReport]:
+        """Decode and preprocess one picture → float32 [H, W, 3] and the report."""
+        picture = decode(source() if callable(source) else source)
+        return self.model.preprocessing(picture), picture.report
+
+    def _stream(
+        self, sources: Iterator[Source], top: int, lang: str, batch: int
+    ) -> Iterator[Predictions | LushanError]:
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
+        ahead: deque[Future[Any]] = deque()
+        try:
+            while True:
+                for source in islice(sources, 2 * batch - len(ahead)):
+                    ahead.append(pool.submit(self._prepare, source))
+                if not ahead:
+                    return
+                ready = [ahead.popleft() for _ in range(min(batch, len(ahead)))]
+                yield from self._finish(ready, top, lang)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _finish(
+        self, ready: list[Future[Any]], top: int, lang: str
+    ) -> list[Predictions | LushanError]:
+        """Run the pictures of one batch that could be read; errors keep their places."""
+        slots: list[Any] = []
+        for future in ready:
+            try:
+                slots.append(future.result())
+            except LushanError as error:
+                slots.append(error)
+        good = [slot for slot in slots if not isinstance(slot, LushanError)]
+        answers: Iterator[Predictions] = iter(())
+        if good:
+            scores = self.scores(np.stack([pixels for pixels, _ in good]))
+            answers = iter(self._answer(scores, [report for _, report in good], top, lang))
+        return [slot if isinstance(slot, LushanError) else next(answers) for slot in slots]
+
+    def _answer(
+        self, scores: npt.NDArray[np.float32], reports: list[InputReport], top: int, lang: str
+    ) -> list[Predictions]:
+        """Name the best classes: scores [N, classes] → N answers."""
+        probabilities, best = softmax(scores), top_k(scores, top)
+        return [
+            Predictions(
+                (
+                    Prediction(
+                        rank=rank,
+                        index=int(index),
+                        label=self.labels.names[index],
+                        description=self.labels.description(int(index), lang),
+                        probability=float(row[index]),
+                    )
+                    for rank, index in enumerate(order, 1)
+                ),
+                report,
+            )
+            for row, order, report in zip(probabilities, best, reports, strict=True)
+        ]
+
+
+def _choose(name: str, value: object, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise UsageError(
+            "{name} should be one of {accepted}; received {value!r}",
+            name=name,
+            accepted=", ".join(accepted),
+            value=value,
+        )
