@@ -10,7 +10,6 @@ import typer
 from lushan.cli.inputs import expand
 from lushan.cli.options import (
     DEFAULT_MODEL,
-    Language,
     LanguageOption,
     ModelOption,
     RecordFormat,

@@ -6,6 +6,7 @@ weights, labels and preprocessing. Nothing is downloaded unless a hub name is gi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -66,9 +67,9 @@ def load_model(name: str | Path) -> Model:
     path = Path(name)
     if str(name) in bundled_names():
         return _from_folder(str(name), BUNDLED / str(name))
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_folder(str(name), path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _from_file(str(name), path)
     if str(name) == DEFAULT:
         raise ModelError(
