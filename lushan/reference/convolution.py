@@ -1,0 +1,166 @@
+"""Convolution: a weighted sum of every neighbourhood of a picture (mission, chapter 5).
+
+    y[n, ho, wo, oc] = bias[oc] + sum over kh, kw, ic of
+                       x[n, ho*stride - top + kh*dilation, wo*stride - left + kw*dilation, ic]
+                       * weight[oc, kh, kw, ic]
+
+with zeros where x is padding. Networks call this convolution; signal processing calls it
+cross-correlation (the kernel is not flipped). The transposed convolution sends every pixel back
+to the window it came from; it is the gradient of a convolution, and what deconvolution networks
+(Zeiler & Fergus 2013) and decoders enlarge pictures with.
+
+Long sums in float32 (mission, chapter 14): 20000000 + 1 is 20000000 in float32, so a plain
+running sum loses every small addend that follows a large one. ResNet's longest neighbourhood has
+3*3*512 = 4608 addends. A BLAS product adds a few hundred of them at a time and then the partial
+sums, so an addend can only be lost within its own block, and the error grows with the length of a
+block plus the number of blocks instead of with the length of the sum.
+
+Left out on purpose: Winograd and FFT (the engine's business), and other padding than zeros.
+"""
+
+from __future__ import annotations
+
+from lushan.errors import UsageError
+from lushan.reference.arrays import FloatArray, channel_sum, check_gradient, check_shapes
+from lushan.reference.geometry import Edges, Pair, Window, pair, window
+from lushan.reference.im2col import correlate, gather, spread
+
+
+def convolution(
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> FloatArray:
+    """Convolve x [N, H, W, IC] with weight [OC, KH, KW, IC/G] to y [N, HO, WO, OC].
+
+    ``bias`` is [OC]; ``padding`` is one number, (height, width) or (top, bottom, left, right).
+    HO = floor((H + top + bottom - dilation*(KH-1) - 1) / stride) + 1, and WO alike.
+    With G ``groups``, each OC/G output channels see their own IC/G input channels only.
+    Raises UsageError when shapes, sizes or groups do not fit each other.
+    """
+    _check_convolution("convolution", x, weight, bias, groups)
+    slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
+    return gather(x, weight, bias, slide, groups=groups)
+
+
+def convolution_backward(
+    grad_y: FloatArray,
+    x: FloatArray,
+    weight: FloatArray,
+    *,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (grad_x [N, H, W, IC], grad_weight [OC, KH, KW, IC/G], grad_bias [OC])."""
+    _check_convolution("convolution_backward", x, weight, None, groups)
+    slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
+    size = (x.shape[1], x.shape[2])
+    y_shape = (x.shape[0], *slide.output_size(*size), weight.shape[0])
+    check_gradient("convolution_backward", grad_y, y_shape, x.dtype)
+    grad_x = spread(grad_y, weight, None, slide, groups=groups, size=size)
+    return grad_x, correlate(grad_y, x, slide, groups=groups), channel_sum(grad_y)
+
+
+def transposed_convolution(
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> FloatArray:
+    """Send x [N, H, W, IC] back through the convolution of ``weight``: y [N, HO, WO, OC].
+
+    ``weight`` is [IC, KH, KW, OC/G]: the layout of the convolution from OC to IC channels that
+    this transposes, whose stride, padding, dilation and groups are given; ``bias`` is [OC].
+    HO = (H-1)*stride - top - bottom + dilation*(KH-1) + 1 + output_padding, and WO alike: that
+    convolution maps ``stride`` different sizes to H, and ``output_padding`` (below the stride)
+    says which one is meant. Raises UsageError when anything does not fit.
+    """
+    _check_transposed("transposed_convolution", x, weight, bias, groups)
+    slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
+    size = _transposed_size(x.shape[1], x.shape[2], slide, output_padding)
+    return spread(x, weight, bias, slide, groups=groups, size=size)
+
+
+def transposed_convolution_backward(
+    grad_y: FloatArray,
+    x: FloatArray,
+    weight: FloatArray,
+    *,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (grad_x [N, H, W, IC], grad_weight [IC, KH, KW, OC/G], grad_bias [OC])."""
+    _check_transposed("transposed_convolution_backward", x, weight, None, groups)
+    slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
+    size = _transposed_size(x.shape[1], x.shape[2], slide, output_padding)
+    y_shape = (x.shape[0], *size, weight.shape[3] * groups)
+    check_gradient("transposed_convolution_backward", grad_y, y_shape, x.dtype)
+    grad_x = gather(grad_y, weight, None, slide, groups=groups)
+    return grad_x, correlate(x, grad_y, slide, groups=groups), channel_sum(grad_y)
+
+
+def _check_convolution(
+    name: str, x: FloatArray, weight: FloatArray, bias: FloatArray | None, groups: int
+) -> None:
+    sizes = check_shapes(
+        name, x=(x, "N H W IC"), weight=(weight, "OC KH KW IC/G"), bias=(bias, "OC")
+    )
+    if groups < 1 or sizes["IC/G"] * groups != sizes["IC"] or sizes["OC"] % groups:
+        raise UsageError(
+            "{operator}: weight {weight} [OC, KH, KW, IC/G] and groups {groups} "
+            "do not fit x {x} [N, H, W, IC]",
+            operator=name,
+            weight=weight.shape,
+            groups=groups,
+            x=x.shape,
+        )
+
+
+def _check_transposed(
+    name: str, x: FloatArray, weight: FloatArray, bias: FloatArray | None, groups: int
+) -> None:
+    sizes = check_shapes(
+        name, x=(x, "N H W IC"), weight=(weight, "IC KH KW OC/G"), bias=(bias, "OC")
+    )
+    output_channels = sizes["OC/G"] * groups
+    if groups < 1 or sizes["IC"] % groups or sizes.get("OC", output_channels) != output_channels:
+        raise UsageError(
+            "{operator}: weight {weight} [IC, KH, KW, OC/G] and groups {groups} "
+            "do not fit x {x} [N, H, W, IC] or bias {bias} [OC]",
+            operator=name,
+            weight=weight.shape,
+            groups=groups,
+            x=x.shape,
+            bias=None if bias is None else bias.shape,
+        )
+
+
+def _transposed_size(H: int, W: int, slide: Window, output_padding: Pair) -> tuple[int, int]:
+    """Return HO, WO of a transposed convolution."""
+    extra = pair("output_padding", output_padding, smallest=0)
+    if extra[0] >= slide.stride[0] or extra[1] >= slide.stride[1]:
+        raise UsageError(
+            "output_padding {output_padding} must be below the stride {stride}",
+            output_padding=output_padding,
+            stride=slide.stride,
+        )
+    top, bottom, left, right = slide.padding
+    HO = (H - 1) * slide.stride[0] - top - bottom + slide.reach[0] + extra[0]
+    WO = (W - 1) * slide.stride[1] - left - right + slide.reach[1] + extra[1]
+    slide.output_size(HO, WO)  # raises where the padding leaves nothing
+    return HO, WO
