@@ -209,14 +209,11 @@ def _add(node: Node, types: Types) -> list[TensorType]:
 def _zero_padding_shortcut(node: Node, types: Types) -> list[TensorType]:
     _require(node, types, (None,) * 4)
     n, h, w, c = types[0].shape
-    stride = cast("tuple[int, int]", node.options["stride"])
+    stride = cast("int", node.options["stride"])
     channels = cast("int", node.options["channels"])
     if c is not None and channels < c:
         raise _fail(node, f"it cannot shrink to {channels} channels", types)
-    sizes = [
-        None if size is None else -(-size // step)
-        for size, step in zip((h, w), stride, strict=True)
-    ]
+    sizes = [None if size is None else -(-size // stride) for size in (h, w)]
     return [TensorType((n, *sizes, channels), types[0].dtype)]
 
 
@@ -264,7 +261,7 @@ OPERATORS: Mapping[str, Operator] = {
     "global_average_pooling": Operator((1, 1), _global_average_pooling),
     "add": Operator((2, 2), _add),
     "zero_padding_shortcut": Operator(
-        (1, 1), _zero_padding_shortcut, {"stride": _pair, "channels": _positive_integer}
+        (1, 1), _zero_padding_shortcut, {"stride": _positive_integer, "channels": _positive_integer}
     ),
     "linear": Operator((2, 3), _linear),
     "softmax": Operator((1, 1), _same),

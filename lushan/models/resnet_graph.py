@@ -96,7 +96,7 @@ class _Recipe:
                     "zero_padding_shortcut",
                     (x,),
                     f"{name}.shortcut",
-                    stride=(stride, stride),
+                    stride=stride,
                     channels=channels,
                 )
         return self._builder.node("add", (branch, shortcut), f"{name}.add")

@@ -27,14 +27,10 @@ def run_with_onnxruntime(
     session = make_session(graph, weights)
     feeds = {name: _to_nchw(array) for name, array in inputs.items()}
     results = session.run(list(graph.outputs), feeds)
-    return {
-        name: _to_nhwc(result) for name, result in zip(graph.outputs, results, strict=True)
-    }
+    return {name: _to_nhwc(result) for name, result in zip(graph.outputs, results, strict=True)}
 
 
-def make_session(
-    graph: Graph, weights: Mapping[str, np.ndarray]
-) -> onnxruntime.InferenceSession:
+def make_session(graph: Graph, weights: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
     """Return a single-threaded ONNX Runtime session for ``graph``."""
     types = infer_types(graph)
     nodes: list[Any] = []
@@ -45,9 +41,7 @@ def make_session(
             if name in weights:
                 constants[name] = _constant(name, weights[name], node.operator, position)
     model_inputs = [
-        helper.make_tensor_value_info(
-            value.name, TensorProto.FLOAT, [None] * len(value.type.shape)
-        )
+        helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [None] * len(value.type.shape))
         for value in graph.inputs
     ]
     model_outputs = [
@@ -104,13 +98,11 @@ def _convert(node: Node, channels: int) -> list[Any]:
             "starts": [0, 0],
             "ends": [2**31, 2**31],
             "axes": [2, 3],
-            "steps": options["stride"],
+            "steps": [options["stride"]] * 2,
             "pads": [0, before, 0, 0, 0, after, 0, 0],
         }
         constants = [
-            helper.make_node(
-                "Constant", [], [f"{name}/{key}"], value_ints=list(value)
-            )
+            helper.make_node("Constant", [], [f"{name}/{key}"], value_ints=list(value))
             for key, value in numbers.items()
         ]
         slicing = [f"{name}/{key}" for key in ("starts", "ends", "axes", "steps")]
