@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.small_models import write_small_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -26,3 +27,9 @@ def shared() -> Path:
 def photos(shared: Path) -> list[Path]:
     """Return the paths of the shared photographs."""
     return sorted((shared / "photos").glob("*.JPEG"))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small model with random weights and three classes."""
+    return write_small_model(tmp_path_factory.mktemp("models") / "small")

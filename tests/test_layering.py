@@ -43,7 +43,9 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             module = node.module or ""
-            found |= {f"{module}.{alias.name}" if module == "lushan" else module for alias in node.names}
+            found |= {
+                f"{module}.{alias.name}" if module == "lushan" else module for alias in node.names
+            }
     return {name for name in found if name.split(".")[0] == "lushan"}
 
 

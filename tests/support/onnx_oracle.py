@@ -55,7 +55,7 @@ def make_session(graph: Graph, weights: Mapping[str, np.ndarray]) -> onnxruntime
     )
     onnx.checker.check_model(model)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

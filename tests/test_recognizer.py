@@ -1,0 +1,180 @@
+"""The Python API: sources, errors as values, order, threads, what is refused."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.small_models import write_small_model
+
+import lushan
+from lushan.errors import GraphError, LushanError, ModelError, PictureError, UsageError
+
+
+@pytest.fixture(scope="module")
+def recognizer(model_folder: Path) -> Iterator[lushan.Recognizer]:
+    with lushan.load(model_folder) as loaded:
+        yield loaded
+
+
+def pixels(seed: int = 0, height: int = 40, width: int = 48) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_kind_of_source_gives_the_same_answer(
+    recognizer: lushan.Recognizer, tmp_path: Path
+) -> None:
+    array = pixels()
+    path = tmp_path / "a.png"
+    path.write_bytes(png(array))
+    sources = [
+        path,
+        str(path),
+        png(array),
+        io.BytesIO(png(array)),
+        Image.fromarray(array),
+        array,
+        lambda: path,
+    ]
+    answers = [recognizer.classify(source) for source in sources]
+    assert all(answer == answers[0] for answer in answers)
+    assert [prediction.rank for prediction in answers[0]] == [1, 2, 3]
+    assert sum(prediction.probability for prediction in answers[0]) == pytest.approx(1)
+    assert answers[0].report.width == 48
+
+
+def test_scores_are_what_probabilities_come_from(recognizer: lushan.Recognizer) -> None:
+    batch = np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32)
+    scores = recognizer.scores(batch)
+    assert scores.shape == (2, 3)
+    assert scores.dtype == np.float32
+    picture = recognizer.model.preprocessing(lushan.image.decode.decode(pixels()))
+    expected = np.exp(recognizer.scores(picture[None])[0])
+    answer = recognizer.classify(pixels())
+    for prediction in answer:
+        share = expected[prediction.index] / expected.sum()
+        assert prediction.probability == pytest.approx(share, rel=1e-5)
+
+
+def test_other_picture_sizes_run(recognizer: lushan.Recognizer) -> None:
+    assert recognizer.scores(np.zeros((1, 50, 33, 3), np.float32)).shape == (1, 3)
+
+
+def test_many_keeps_order_and_yields_errors_as_values(recognizer: lushan.Recognizer) -> None:
+    sources = [pixels(seed) for seed in range(25)]
+    mixed = [*sources[:10], b"not a picture", *sources[10:], "/nowhere/b.png"]
+    answers = list(recognizer.classify_many(mixed, batch=4))
+    assert isinstance(answers[10], PictureError)
+    assert isinstance(answers[26], PictureError)
+    assert "/nowhere/b.png" in str(answers[26])
+    good = [answer for answer in answers if not isinstance(answer, LushanError)]
+    for source, answer in zip(sources, good, strict=True):
+        alone = recognizer.classify(source)
+        assert [p.index for p in answer] == [p.index for p in alone]
+        for one, other in zip(answer, alone, strict=True):
+            assert one.probability == pytest.approx(other.probability, rel=1e-4)
+
+
+def test_many_reads_ahead_no_further_than_two_batches(recognizer: lushan.Recognizer) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pixels(taken % 3)
+
+    answers = recognizer.classify_many(endless(), batch=4)
+    next(answers)
+    assert taken <= 8
+    answers.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("lushan-decode")]
+
+
+def test_many_of_nothing(recognizer: lushan.Recognizer) -> None:
+    assert list(recognizer.classify_many([])) == []
+
+
+def test_calls_from_many_threads(recognizer: lushan.Recognizer) -> None:
+    expected = [recognizer.classify(pixels(seed)) for seed in range(4)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for _ in range(5):
+            if recognizer.classify(pixels(seed)) != expected[seed]:
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(index % 4,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top": 0}, "top should be between 1 and 3, the model's number of classes; received 0"),
+        ({"top": 4}, "received 4"),
+        ({"top": True}, "received True"),
+        ({"lang": "fr"}, "lang should be one of en, zh; received 'fr'"),
+    ],
+)
+def test_wrong_arguments(
+    recognizer: lushan.Recognizer, arguments: dict[str, object], message: str
+) -> None:
+    for call in (recognizer.classify, lambda *a, **k: recognizer.classify_many([a[0]], **k)):
+        with pytest.raises(UsageError) as caught:
+            call(pixels(), **arguments)
+        assert message in str(caught.value)
+
+
+def test_wrong_batches(recognizer: lushan.Recognizer) -> None:
+    for shape in ((32, 32, 3), (1, 32, 32, 4), (0, 32, 32, 3)):
+        with pytest.raises(UsageError, match=r"should have shape \[N, H, W, 3\]"):
+            recognizer.scores(np.zeros(shape, np.float32))
+    with pytest.raises(UsageError, match="received uint8"):
+        recognizer.scores(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(UsageError, match="takes several pictures"):
+        recognizer.classify_many("a.png")
+    with pytest.raises(UsageError, match="batch should be 1 or more"):
+        recognizer.classify_many([], batch=0)
+
+
+def test_wrong_loads(model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="engine should be one of reference; received 'gpu'"):
+        lushan.load(model_folder, engine="gpu")
+    with pytest.raises(UsageError, match="precision should be one of float32"):
+        lushan.load(model_folder, precision="int4")
+    with pytest.raises(UsageError, match="threads should be 1 or more; received 0"):
+        lushan.load(model_folder, threads=0)
+    with pytest.raises(ModelError, match="ships no model"):
+        lushan.load()
+    with pytest.raises(ModelError, match="resnet50 is an architecture"):
+        lushan.load("resnet50")
+
+
+def test_a_closed_recognizer_refuses(tmp_path: Path) -> None:
+    recognizer = lushan.load(write_small_model(tmp_path / "model"))
+    recognizer.close()
+    with pytest.raises(GraphError, match="closed"):
+        recognizer.classify(pixels())
+
+
+def test_bare_weights_are_recognised_by_their_tensors(shared: Path) -> None:
+    folder = shared / "weights/resnet20-cifar10"
+    bare = lushan.load(folder / "model.th")
+    assert bare.labels.names[3] == "cat"
+    assert bare.classify(pixels()) == lushan.load(folder).classify(pixels())
