@@ -34,8 +34,9 @@ def test_exported_names_are_pinned() -> None:
 
 def test_import_loads_no_heavy_module() -> None:
     code = f"import sys, lushan; print([name for name in {HEAVY!r} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("kind", [lushan.PictureError, lushan.UsageError, lushan.ModelError])
