@@ -30,8 +30,10 @@ def run_with_onnxruntime(
     return {name: _to_nhwc(result) for name, result in zip(graph.outputs, results, strict=True)}
 
 
-def make_session(graph: Graph, weights: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
-    """Return a single-threaded ONNX Runtime session for ``graph``."""
+def make_session(
+    graph: Graph, weights: Mapping[str, np.ndarray], *, threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """Return an ONNX Runtime session for ``graph``; 0 threads lets ONNX Runtime choose."""
     types = infer_types(graph)
     nodes: list[Any] = []
     constants = {}
