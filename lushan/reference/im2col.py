@@ -92,14 +92,13 @@ def correlate(y: FloatArray, x: FloatArray, slide: Window, *, groups: int) -> Fl
     total: FloatArray = np.zeros((groups, OC // groups, KH * KW * x.shape[3] // groups), y.dtype)
     for block, columns in _columns(x, (HO, WO), slide, groups):
         total += np.matmul(y_groups[:, :, block.pixels], columns)
-    grad: FloatArray = total.reshape(OC, KH, KW, -1)
-    return grad
+    return total.reshape(OC, KH, KW, -1)
 
 
 def _split(array: FloatArray, groups: int) -> FloatArray:
     """View [N, H, W, C] as [G, N*H*W, C/G]."""
-    pixels = array.reshape(-1, groups, array.shape[3] // groups)
-    return pixels.transpose(1, 0, 2)
+    split: FloatArray = array.reshape(-1, groups, array.shape[3] // groups).swapaxes(0, 1)
+    return split
 
 
 def _blocks(N: int, HO: int, WO: int, window_bytes: int) -> Iterator[Block]:
