@@ -62,11 +62,13 @@ def _onnx_run(operator: str, *inputs: Array, outputs: int = 1, **attributes: Any
     return answer
 
 
-def _assert_close(ours: Array, theirs: Array, tolerance: float = 1e-5) -> None:
-    """Compare shapes, and differences relative to the largest value of the oracle."""
+def _assert_close(
+    ours: Array, theirs: Array, tolerance: float = 1e-5, scale: float | None = None
+) -> None:
+    """Compare types, shapes, and differences relative to ``scale``: the oracle's largest value."""
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
-    scale = max(float(np.abs(theirs).max()), 1e-30)
+    scale = scale or max(float(np.abs(theirs).max()), 1e-30)
     assert float(np.abs(ours - theirs).max()) / scale <= tolerance
 
 
