@@ -28,7 +28,7 @@ from lushan.reference.geometry import Window
 # Columns of one block: 1820 windows of 3×3×64 float32. Small enough to be still in the last-level
 # cache when the product reads what the copy wrote; large enough that waking BLAS's threads and
 # packing the kernels, once for each product, cost little beside it. Measured on 2 cores with 1 MiB
-# of L2 each and 32 MiB of L3: with 1 MiB a ResNet layer takes 1.1 to 1.7 times as long, and
+# of L2 each and 32 MiB of L3: with 1 MiB a ResNet layer takes 1.0 to 1.7 times as long, and
 # without blocks a batch of 100 takes up to twice as long.
 COLUMN_BYTES = 4 << 20
 
