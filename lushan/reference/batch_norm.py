@@ -136,7 +136,8 @@ def update_running_statistics(
         )
     keep, take = 1 - float(momentum), float(momentum)
     mean = keep * running_mean + take * batch_mean
-    variance = keep * running_variance + (take * count / (count - 1)) * batch_variance
+    unbiased = float(count / (count - 1)) * batch_variance
+    variance = keep * running_variance + take * unbiased
     return mean, variance
 
 

@@ -134,8 +134,9 @@ def global_average_pooling_backward(
     """Return grad_x of ``input_shape`` [N, H, W, C]: every pixel gets 1 / (H*W) of grad_y."""
     N, H, W, C = input_shape
     check_gradient("global_average_pooling_backward", grad_y, (N, C), grad_y.dtype)
-    share: FloatArray = grad_y.reshape(N, 1, 1, C) / (H * W)
-    return np.broadcast_to(share, input_shape).copy()
+    grad_x = np.empty(input_shape, grad_y.dtype)
+    grad_x[...] = grad_y.reshape(N, 1, 1, C) / (H * W)
+    return grad_x
 
 
 def _pooling_window(kernel: Pair, stride: Pair | None, padding: Edges) -> Window:
