@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.errors import ModelError
+from lushan.models.bfloat16 import widen_bfloat16
 from lushan.models.pickle_machine import MAXIMUM_BYTES, printable
 from lushan.models.torch_pickle import Storage, StoredTensor, read_pickle
 
@@ -134,13 +135,7 @@ class TorchFile:
             window = numbers[storage.start + tensor.offset :]
             view = np.lib.stride_tricks.as_strided(window, shape, strides, writeable=False)
             array = view.astype(dtype, order="C", copy=True)
-        return widen_bfloat16(array) if storage.element == "bfloat16" else array
-
-
-def widen_bfloat16(bits: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return float32 numbers whose upper halves are the given 16-bit patterns (exact)."""
-    upper: NDArray[np.uint32] = bits.astype(np.uint32) << np.uint32(16)
-    return upper.view(np.float32)
+        return widen_bfloat16(array.view(np.uint16)) if storage.element == "bfloat16" else array
 
 
 def _item_size(element: str) -> int:
