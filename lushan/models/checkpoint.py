@@ -1,0 +1,206 @@
+"""Weights between files and networks: any checkpoint in, parameters out, and back.
+
+A checkpoint names tensors as torchvision does and stores convolution weights as [OC,IC,KH,KW];
+lushan keeps them as [OC,KH,KW,IC], so that the channels of a pixel lie together. Files are told
+apart by their content, not by their suffix.
+
+Left out on purpose: what the parameters mean (``resnet_graph``), where models come from
+(``zoo``, ``hub``), how each format is read (``torch_file``, ``safetensors_file``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lushan.errors import ModelError
+from lushan.models.model_folder import read_model_folder, write_model_folder
+from lushan.models.pickle_machine import printable
+from lushan.models.safetensors_file import read_safetensors
+from lushan.models.torch_file import ZIP_SIGNATURES, TorchFile
+from lushan.models.torch_pickle import StoredTensor
+
+__all__ = [
+    "from_parameters",
+    "read_model_folder",
+    "read_tensors",
+    "to_parameters",
+    "write_model_folder",
+]
+
+# Where training programs keep the weights, first choice first. Averaged weights come first: where
+# a run kept them, they are the ones it was judged by.
+CONTAINERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)
+# What torch's wrappers put before every name, and counters that only training needs.
+PREFIXES = ("module.", "_orig_mod.")
+COUNTERS = ("num_batches_tracked", "n_averaged")
+LONGEST_LIST = 20
+
+
+def read_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """Return name -> array of a ``.safetensors``, ``.pth``, ``.th``, ``.pt`` or ``.bin`` file.
+
+    Arrays keep the file's layout ([OC,IC,KH,KW]) and element type, except bfloat16, which becomes
+    float32. ``module.`` and ``_orig_mod.`` are taken off when every name has them; counters such
+    as ``num_batches_tracked`` are dropped. Raises ModelError; nothing in the file is executed.
+    """
+    path = Path(path)
+    source = str(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+            # The length of a safetensors header may begin with any byte: look for that one first.
+            if start[4:9] == b"\0\0\0\0{":
+                return _plain_names(read_safetensors(path))
+            if start.startswith((b"\x80", *ZIP_SIGNATURES)) or start[257:262] == b"ustar":
+                return _plain_names(_read_torch(file, source))
+    except OSError as error:
+        raise ModelError(
+            "{source}: cannot be read: {reason}", source=source, reason=error.strerror or error
+        ) from None
+    if not start:
+        raise ModelError("{source}: the file is empty", source=source)
+    if start.startswith(b"version https://git-lfs"):
+        raise ModelError(
+            "{source}: a Git LFS pointer, not the weights themselves; run: git lfs pull",
+            source=source,
+        )
+    raise ModelError(
+        "{source}: neither safetensors nor a checkpoint of torch (it begins with {start})",
+        source=source,
+        start=printable(start[:12].decode("latin-1")),
+    )
+
+
+def to_parameters(
+    tensors: Mapping[str, NDArray[np.generic]],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    source: str,
+) -> dict[str, NDArray[np.float32]]:
+    """Return the parameters of a network, float32 and C-contiguous, in the order of ``shapes``.
+
+    ``shapes`` are lushan's: a convolution weight is [OC,KH,KW,IC], and the tensor for it
+    [OC,IC,KH,KW]. A fully connected weight [OC,IC] may also be stored as a 1×1 convolution.
+    Raises one ModelError that lists everything missing, unexpected, of a wrong shape, not of a
+    floating-point type, or holding NaN or infinity.
+    """
+    misshapen, not_float, not_finite = [], [], []
+    parameters: dict[str, NDArray[np.float32]] = {}
+    for name in (name for name in shapes if name in tensors):
+        tensor, shape = tensors[name], _stored_shape(shapes[name])
+        if tensor.shape not in (shape, (*shape, 1, 1) if len(shape) == 2 else shape):
+            misshapen.append(f"{name} is {list(tensor.shape)}, expected {list(shape)}")
+        elif tensor.dtype.kind != "f":
+            not_float.append(f"{name} is {tensor.dtype}")
+        else:
+            tensor = tensor.reshape(shape)
+            if tensor.ndim == 4:
+                tensor = tensor.transpose(0, 2, 3, 1)  # [OC,KH,KW,IC]
+            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
+                parameters[name] = np.ascontiguousarray(tensor, dtype=np.float32)
+            if not np.isfinite(parameters[name]).all():
+                not_finite.append(name)
+    problems = [
+        *_listed("missing tensors ({count}): {names}", set(shapes) - set(tensors), shapes),
+        *_listed("unexpected tensors ({count}): {names}", set(tensors) - set(shapes), tensors),
+        *_listed("wrong shapes ({count}): {names}", misshapen),
+        *_listed("not floating-point numbers ({count}): {names}", not_float),
+        *_listed("NaN or infinity in ({count}): {names}", not_finite),
+    ]
+    if problems:
+        raise ModelError(
+            "{source}: the weights do not fit the network: {problems}",
+            source=source,
+            problems=reduce(_joined, problems),
+        )
+    return parameters
+
+
+def from_parameters(
+    parameters: Mapping[str, NDArray[np.floating[Any]]],
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return parameters as a checkpoint stores them: the inverse of ``to_parameters``."""
+    return {
+        name: np.ascontiguousarray(value.transpose(0, 3, 1, 2) if value.ndim == 4 else value)
+        for name, value in parameters.items()
+    }
+
+
+def _read_torch(file: BinaryIO, source: str) -> dict[str, NDArray[np.generic]]:
+    checkpoint = TorchFile(file, source=source)
+    chosen = _find_weights(checkpoint.content)
+    if chosen is None:
+        content = checkpoint.content
+        keys = [str(key) for key in content] if isinstance(content, dict) else []
+        raise ModelError(
+            "{source}: no named tensors were found in it; it holds: {keys}",
+            source=source,
+            keys=_shortened([printable(key, 40) for key in keys]) or type(content).__name__,
+        )
+    arrays = dict(checkpoint.read(chosen))
+    return {name: arrays[name] for name in chosen}
+
+
+def _find_weights(value: object, depth: int = 3) -> dict[str, StoredTensor] | None:
+    """Return the tensors of the first container of ``CONTAINERS`` that has any, or of ``value``."""
+    if not isinstance(value, dict):
+        return None
+    for key in CONTAINERS if depth else ():
+        inner = _find_weights(value.get(key), depth - 1)
+        if inner is not None:
+            return inner
+    tensors = {
+        name: tensor
+        for name, tensor in value.items()
+        if isinstance(name, str) and isinstance(tensor, StoredTensor)
+    }
+    return tensors or None
+
+
+def _plain_names(tensors: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Drop counters, and take off the prefixes that every name has, so that no two names meet."""
+    names = [name for name in tensors if name.rpartition(".")[2] not in COUNTERS]
+    plain = names
+    for _ in range(8):  # wrappers within wrappers, in any order; nobody nests more
+        common = [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in plain)]
+        if not common:
+            break
+        plain = [name.removeprefix(common[0]) for name in plain]
+    return {short: tensors[name] for short, name in zip(plain, names, strict=True)}
+
+
+def _stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[OC,KH,KW,IC] -> [OC,IC,KH,KW]; other shapes stay."""
+    return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else tuple(shape)
+
+
+def _listed(template: str, names: Collection[str], order: Iterable[str] = ()) -> list[ModelError]:
+    """Return one part of the message, or none; ``names`` in the given order, long lists cut."""
+    ordered = [name for name in order if name in names] or list(names)
+    if not ordered:
+        return []
+    shown = _shortened([printable(name, 160) for name in ordered])
+    return [ModelError(template, count=len(ordered), names=shown)]
+
+
+def _shortened(names: list[str]) -> str:
+    more = len(names) - LONGEST_LIST
+    return ", ".join(names[:LONGEST_LIST]) + (f", ... (+{more})" if more > 0 else "")
+
+
+def _joined(first: ModelError, second: ModelError) -> ModelError:
+    """Join parts of a message so that each of them can still be told in another language."""
+    return ModelError("{first}; {second}", first=first, second=second)
