@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-from lushan.models.checkpoint import from_parameters, write_model_folder
-from lushan.models.config import ModelConfig
 
 from lushan.graph import interpret
+from lushan.models.checkpoint import from_parameters
+from lushan.models.config import ModelConfig
 from lushan.models.initialize import initial_weights
+from lushan.models.model_folder import write_model_folder
 from lushan.models.resnet import ResNet
 from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize

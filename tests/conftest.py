@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
 from support.small_models import write_small_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.small_models import write_small_model
 
 import lushan
 from lushan.errors import GraphError, LushanError, ModelError, PictureError, UsageError
+from support.small_models import write_small_model
 
 
 @pytest.fixture(scope="module")

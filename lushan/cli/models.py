@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ def models(
     ] = ReportFormat.text,
 ) -> None:
     """List the bundled models and the known architectures."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, network in ARCHITECTURES.items():
         height, width = natural_size(network)
         counts = summarize(build(network), height, width)

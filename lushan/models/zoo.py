@@ -20,6 +20,7 @@ from lushan.image.preprocess import Preprocessing
 from lushan.models import checkpoint, hub
 from lushan.models.config import ModelConfig
 from lushan.models.labels import Labels, cifar10, labels_for
+from lushan.models.model_folder import read_model_folder
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
 
@@ -124,7 +125,7 @@ def describe_network(config: ModelConfig) -> ResNet:
 
 
 def _from_folder(name: str, folder: Path) -> Model:
-    config, weights = checkpoint.read_model_folder(folder)
+    config, weights = read_model_folder(folder)
     return _assemble(name, config, checkpoint.read_tensors(weights), weights)
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from support.compare import relative_error
-from support.onnx_oracle import run_with_onnxruntime
-from support.random_graphs import Case, cases, random_weights
 
 from lushan.errors import GraphError
 from lushan.graph import interpret
@@ -15,6 +12,9 @@ from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from lushan.graph.operators import OPERATORS
 from lushan.graph.verify import infer_types
+from support.compare import relative_error
+from support.onnx_oracle import run_with_onnxruntime
+from support.random_graphs import Case, cases, random_weights
 
 
 def small_graph() -> Graph:

@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.compare import relative_error
-from support.onnx_oracle import run_with_onnxruntime
-from support.random_graphs import random_weights
 
 from lushan import passes
 from lushan.errors import ModelError
@@ -17,6 +14,9 @@ from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import INPUT, build
 from lushan.models.summary import summarize
+from support.compare import relative_error
+from support.onnx_oracle import run_with_onnxruntime
+from support.random_graphs import random_weights
 
 SMALL = ResNet("basic", (1, 1), (4, 8), stem_channels=4, classes=3)
 

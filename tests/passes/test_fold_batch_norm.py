@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from support.compare import relative_error
-from support.random_graphs import Case, cases, random_weights
 
 from lushan import passes
 from lushan.graph import interpret
@@ -17,6 +15,8 @@ from lushan.graph.verify import verify
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import build
 from lushan.passes.fold_batch_norm import fold_batch_norm
+from support.compare import relative_error
+from support.random_graphs import Case, cases, random_weights
 
 GOLDEN_BEFORE = """\
 input input: float32[?, ?, ?, 3]

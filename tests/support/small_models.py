@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lushan.models.checkpoint import from_parameters, write_model_folder
+from lushan.models.checkpoint import from_parameters
 from lushan.models.config import ModelConfig
-from support.random_graphs import random_weights
-
+from lushan.models.model_folder import write_model_folder
 from lushan.models.resnet import ResNet
 from lushan.models.resnet_graph import build
+from support.random_graphs import random_weights
 
 NETWORK = ResNet(
     block="basic",
