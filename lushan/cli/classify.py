@@ -27,11 +27,11 @@ from lushan.recognizer import load
 def classify(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH…", help="Files, folders, globs, - for stdin, http(s) URLs."),
+        typer.Argument(metavar="PATH", help="Files, folders, globs, - for stdin, http(s) URLs."),
     ],
     model: ModelOption = DEFAULT_MODEL,
     top: Annotated[
-        int | None, typer.Option("--top", min=1, help="Answers per picture; 5 if not given.")
+        int | None, typer.Option("--top", help="Answers per picture; 5 if not given.")
     ] = None,
     format_: Annotated[
         RecordFormat, typer.Option("--format", "-f", help="How to print the answers.")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from lushan.errors import PictureError
 from lushan.image.files import find_pictures
@@ -38,7 +37,7 @@ def expand(words: Iterable[str]) -> Iterator[Input]:
     for word in words:
         if word == "-":
             yield Input(word, _read_stdin)
-        elif urlsplit(word).scheme in ("http", "https"):
+        elif word.lower().startswith(("http://", "https://")):
             yield Input(word, partial(_fetch, word))
         elif os.path.isdir(word):
             yield from _many(word, map(str, find_pictures(Path(word))))
@@ -77,11 +76,17 @@ def _read_stdin() -> io.BytesIO:
 def _fetch(url: str) -> io.BytesIO:
     """Return the bytes behind ``url``; raises PictureError if they cannot be had."""
     import http.client
+    import urllib.error
     import urllib.request
 
     try:
         with urllib.request.urlopen(url, timeout=URL_SECONDS) as response:
             data = response.read(URL_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an open response too
+        raise PictureError(
+            "{source}: cannot be fetched: {reason}", source=url, reason=str(error)
+        ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise PictureError(
             "{source}: cannot be fetched: {reason}", source=url, reason=str(error) or repr(error)

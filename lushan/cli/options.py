@@ -53,7 +53,7 @@ LanguageOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Threads to use; every usable core if not given."),
+    typer.Option("--threads", help="Threads to use; every usable core if not given."),
 ]
 DEFAULT_MODEL = DEFAULT
 

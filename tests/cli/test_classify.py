@@ -176,10 +176,13 @@ def test_a_thousand_pictures_of_which_three_are_broken(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top", "0"], "0"),
+        (
+            ["--top", "0"],
+            "top should be between 1 and 3, the model's number of classes; received 0",
+        ),
         (["--top", "5000"], "top should be between 1 and 3"),
-        (["--top", "many"], "many"),
-        (["--threads", "0"], "0"),
+        (["--top", "many"], "--top"),
+        (["--threads", "0"], "threads should be 1 or more; received 0"),
         (["--format", "xml"], "xml"),
         (["--lang", "fr"], "fr"),
         (["--model", "resnet50"], "resnet50 is an architecture, and its weights are not here"),

@@ -90,7 +90,7 @@ def cifar_part(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(("depth", "top1", "top5"), [(20, 0, 0), (56, 0, 0)])
+@pytest.mark.parametrize(("depth", "top1", "top5"), [(20, 804, 990), (56, 825, 993)])
 def test_cifar10(run, shared: Path, cifar_part: Path, depth: int, top1: int, top5: int) -> None:
     model = shared / f"weights/resnet{depth}-cifar10"
     result = run("evaluate", cifar_part, "--model", model, "--format", "json")
