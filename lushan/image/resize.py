@@ -4,7 +4,8 @@ Networks are evaluated on pictures resized by Pillow (antialiased, 8-bit, rows f
 bit of it shows in their scores, so ordinary pictures take exactly that road: resize all, then
 crop. That road ends at extreme shapes: the shorter side of a 1×65535 picture brought to 256 makes
 the longer one 16,776,960. There only the part that the crop keeps is resized. Differences are at
-most 1 of 255, from the rounding of the part's edges (to 2⁻²⁴ of its extent).
+most 1 of 255, from the rounding of the part's edges (to 2⁻²⁴ of its extent); "nearest" may take
+the other pixel where a target pixel's centre falls between two.
 """
 
 from __future__ import annotations
