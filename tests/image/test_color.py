@@ -84,6 +84,7 @@ def test_grey_has_no_chroma():
     assert (ycbcr[:, 1:] == 128).all()
 
 
+@pytest.mark.shared
 def test_luma_keeps_the_outline_and_chroma_loses_it(photos):
     with Image.open(photos[0]) as image:
         ycbcr = rgb_to_ycbcr(np.array(image.convert("RGB")))

@@ -132,9 +132,14 @@ def test_a_transparent_colour(depth):
 @pytest.mark.parametrize("mode", ["RGBa", "La", "PA", "LA", "RGBA"])
 def test_images_in_memory_with_alpha(mode):
     half = Image.new("RGBA", (1, 1), (100, 100, 100, 128))
-    steps = {"La": ["LA", "La"], "PA": ["PA"]}.get(mode, [mode])
-    for step in steps:
-        half = half.convert(step)
+    if mode == "PA":
+        colors = Image.new("P", (1, 1))
+        colors.putpalette([100, 100, 100])
+        half = Image.merge("PA", (colors, half.getchannel("A")))
+        half.putpalette([100, 100, 100])
+    else:
+        for step in ("LA", "La") if mode == "La" else (mode,):
+            half = half.convert(step)
     picture = decode(half)
     assert np.abs(picture.pixels.astype(int) - 177).max() <= 1  # (100·128 + 255·127) / 255
     assert picture.report.alpha_composited and picture.report.mode == mode
