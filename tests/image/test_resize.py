@@ -75,7 +75,7 @@ def test_a_crop_beside_the_picture_is_all_fill():
 
 
 def test_columns_first_where_rows_first_takes_too_much_memory():
-    """Pillow alone would keep 4000 × 100,000 pixels between its two passes."""
+    """Some versions of Pillow would keep 4000 × 100,000 pixels between the two passes."""
     ramp = np.linspace(0, 255, 100_000).round().astype(np.uint8)
     tall = Image.fromarray(np.repeat(ramp[:, None, None], 3, axis=2))
     found = np.asarray(resize_and_crop(tall, (4000, 8), (0, 0, 4000, 8), "bilinear"))
