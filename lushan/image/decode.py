@@ -140,18 +140,19 @@ def _identify(file: BinaryIO, source: str) -> ImageFile.ImageFile:
                 continue
             tried.add(format_name)
             factory, accept = Image.OPEN[format_name]
-            accepted = accept(prefix) if accept else True
-            if isinstance(accepted, str):  # the format is known but support is not installed
-                failure = failure or accepted
-            elif accepted:
-                try:
+            accepted: bool | str = False
+            try:
+                accepted = accept(prefix) if accept else True
+                if isinstance(accepted, str):  # a known format whose support is not installed
+                    failure = failure or accepted
+                elif accepted:
                     file.seek(0)
                     return factory(file, "")
-                except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                    if accept:  # a plug-in that accepts anything says nothing by failing
-                        failure = failure or f"{format_name}: {_reason(error)}"
-                except Exception as error:
-                    raise _damaged(source, format_name, error) from error
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                if accepted and accept:  # a plug-in that accepts anything says nothing by failing
+                    failure = failure or f"{format_name}: {_reason(error)}"
+            except Exception as error:
+                raise _damaged(source, format_name, error) from error
     if failure:
         raise PictureError(
             "{source}: not a readable picture ({reason})", source=source, reason=failure

@@ -1,10 +1,11 @@
 """Resize and crop as Pillow does it, computing only what the crop keeps.
 
-Networks are evaluated on pictures resized by Pillow (antialiased, 8-bit, rows first), and the last
+Networks are evaluated on pictures resized by Pillow (antialiased, 8-bit), and the last
 bit of it shows in their scores, so ordinary pictures take exactly that road: resize all, then
 crop. That road ends at extreme shapes: the shorter side of a 1×65535 picture brought to 256 makes
 the longer one 16,776,960. There only the part that the crop keeps is resized. Differences are at
-most 1 of 255, from the rounding of the part's edges (to 2⁻²⁴ of its extent).
+most 1 of 255, from the rounding of the part's edges (to 2⁻²⁴ of its extent); "nearest" may take
+the other pixel where a target pixel's centre falls between two.
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ def _resize(
 ) -> Image.Image:
     """Resize ``box`` of ``image`` with bounded memory between Pillow's two passes.
 
-    Pillow resizes rows first and keeps (target width × source height) pixels in between. Where
-    that is too much, columns go first: the same up to rounding of the values in between.
+    Pillow resizes rows first and keeps (target width × source height) pixels in between; not
+    every version makes an exception of tall pictures. Where that is too much, columns go first
+    here: the same up to rounding of the values in between.
     """
     if size[0] * image.height > max(_WHOLE_PIXELS, _FAIR_PART * size[0] * size[1]):
         columns = (0, box[1], image.width, box[3])
