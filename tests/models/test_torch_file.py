@@ -225,6 +225,14 @@ def test_two_members_of_one_name_are_refused() -> None:
         read(result.getvalue())
 
 
+def test_huge_directories_are_not_parsed() -> None:
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 0, 20, *[0] * 8, 7, *[0] * 6)
+    entries = b"".join(entry + b"%07d" % i for i in range(100_000))
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(entries), 30, 0)
+    with pytest.raises(ModelError, match="zip directory cannot be read"):
+        read(b"PK\3\4" + bytes(26) + entries + end)
+
+
 def test_a_flipped_bit_in_the_numbers_is_found() -> None:
     numbers = np.full(100, 1.5, np.float32)
     data = bytearray(state_dict_files({"w": numbers})["zip"])

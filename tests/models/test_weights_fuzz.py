@@ -50,7 +50,7 @@ def test_damaged_weights(tmp_path: Path, form: str) -> None:
     finally:
         tracemalloc.stop()
     assert 20 < refused < 80  # some damage does not matter, some does
-    assert peak < 4 * 2**20  # the files have a few KB
+    assert peak < 8 * 2**20  # the files have a few KB, a zip directory may claim 4 MB
 
 
 def test_damaged_configurations(tmp_path: Path) -> None:
