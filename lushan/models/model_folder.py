@@ -8,6 +8,7 @@ one, or a folder that says that its config.json is missing; never weights under 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -81,11 +82,12 @@ def write_model_folder(
     folder = Path(folder)
     stored = _stored(tensors, dtype, str(folder))
     text = _json(config, str(folder))
-    is_new = not folder.exists()
-    if not is_new:
-        _check_replaceable(folder)
     temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in (WEIGHTS, CONFIG)]
+    is_new = False
     try:
+        is_new = not folder.exists()
+        if not is_new:
+            _check_replaceable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(temporary[0], stored)
         temporary[1].write_bytes(text)
@@ -152,6 +154,8 @@ def _check_replaceable(folder: Path) -> None:
 def _clean_up(temporary: list[Path], new_folder: Path | None) -> None:
     """Remove what a failure left; after a success there is nothing to remove."""
     for path in temporary:
-        path.unlink(missing_ok=True)
-    if new_folder is not None and new_folder.is_dir() and not any(new_folder.iterdir()):
-        new_folder.rmdir()
+        with contextlib.suppress(OSError):
+            path.unlink()
+    if new_folder is not None:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            new_folder.rmdir()

@@ -12,6 +12,7 @@ extension codes, buffers outside the pickle.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class Machine:
         self.memo: dict[int, object] = {}
         self.work = 0
         self.bytes = 0
+        start = file.tell()
+        self.available = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
 
     def damaged(self) -> ModelError:
         """Return the error for a program that breaks the rules."""
@@ -96,16 +100,15 @@ class Machine:
 
     def take(self, count: int) -> bytes:
         """Return the next ``count`` bytes of the file."""
-        if self.bytes + count > MAXIMUM_BYTES:
-            raise self.too_large()
-        data = self.file.read(count)
-        self.bytes += len(data)
-        if len(data) != count:
+        if self.bytes + count > self.available:
             raise ModelError(
                 "{source}: the file ends in the middle of its pickle; get it again",
                 source=self.source,
             )
-        return data
+        if self.bytes + count > MAXIMUM_BYTES:
+            raise self.too_large()
+        self.bytes += count
+        return self.file.read(count)
 
     def line(self) -> str:
         """Return the next line of text, without its end."""

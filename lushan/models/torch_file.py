@@ -22,7 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ PROTOCOL_VERSION = 1001
 # Tensors may share storages (views of one array), but not without end: a small hostile file
 # could otherwise ask for the same numbers a million times.
 MAXIMUM_EXPANSION = 4
+# The directory of an archive: 10,000 tensors take about 1 MB, and ten times that once parsed.
+MAXIMUM_DIRECTORY = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,23 @@ def _read_archive(file: BinaryIO, size: int, source: str) -> tuple[object, dict[
     return content, extents
 
 
+class _Bounded:
+    """What ``zipfile`` needs of a file, except that it cannot ask for a huge directory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek = file.seek
+        self.tell = file.tell
+        self._read = file.read
+
+    def read(self, count: int = -1) -> bytes:
+        if count > MAXIMUM_DIRECTORY:
+            raise zipfile.BadZipFile("it is far larger than torch's")
+        return self._read(count)
+
+
 def _members(file: BinaryIO, source: str) -> dict[str, zipfile.ZipInfo]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(cast(BinaryIO, _Bounded(file))) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as e:
         raise ModelError(

@@ -89,11 +89,11 @@ def read_pickle(file: BinaryIO, *, source: str) -> tuple[object, dict[str, Stora
 
 def _storage(machine: Machine, identity: object) -> Storage:
     """Return what ``("storage", type, key, place, elements[, view])`` describes."""
-    if not isinstance(identity, tuple) or len(identity) not in (5, 6):
-        raise machine.damaged()
-    kind, element, key, _, total, view = (*identity, None)[:6]
-    if kind != "storage":
+    if not isinstance(identity, tuple) or identity[:1] != ("storage",):
         raise machine.refused("an object that is kept outside the pickle")
+    if len(identity) not in (5, 6):
+        raise machine.damaged()
+    _, element, key, _, total, view = (*identity, None)[:6]
     if not isinstance(element, Name) or element.text not in ELEMENTS or not isinstance(key, str):
         raise machine.damaged()
     start, count = 0, _natural(machine, total)
