@@ -10,7 +10,7 @@ Left out on purpose: what the parameters mean (``resnet_graph``), where models c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,7 +101,8 @@ def to_parameters(
     parameters: dict[str, NDArray[np.float32]] = {}
     for name in (name for name in shapes if name in tensors):
         tensor, shape = tensors[name], _stored_shape(shapes[name])
-        if tensor.shape not in (shape, (*shape, 1, 1) if len(shape) == 2 else shape):
+        as_convolution = (*shape, 1, 1) if len(shape) == 2 else shape
+        if tensor.shape not in (shape, as_convolution):
             misshapen.append(f"{name} is {list(tensor.shape)}, expected {list(shape)}")
         elif tensor.dtype.kind != "f":
             not_float.append(f"{name} is {tensor.dtype}")
@@ -110,16 +111,19 @@ def to_parameters(
             if tensor.ndim == 4:
                 tensor = tensor.transpose(0, 2, 3, 1)  # [OC,KH,KW,IC]
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
-                parameters[name] = np.ascontiguousarray(tensor, dtype=np.float32)
+                parameters[name] = np.asarray(tensor, np.float32, order="C")
             if not np.isfinite(parameters[name]).all():
                 not_finite.append(name)
-    problems = [
-        *_listed("missing tensors ({count}): {names}", set(shapes) - set(tensors), shapes),
-        *_listed("unexpected tensors ({count}): {names}", set(tensors) - set(shapes), tensors),
-        *_listed("wrong shapes ({count}): {names}", misshapen),
-        *_listed("not floating-point numbers ({count}): {names}", not_float),
-        *_listed("NaN or infinity in ({count}): {names}", not_finite),
+    missing = [name for name in shapes if name not in tensors]
+    unexpected = [name for name in tensors if name not in shapes]
+    lists = [
+        ModelError("missing tensors ({count}): {names}", **_listed(missing)),
+        ModelError("unexpected tensors ({count}): {names}", **_listed(unexpected)),
+        ModelError("wrong shapes ({count}): {names}", **_listed(misshapen)),
+        ModelError("not floating-point numbers ({count}): {names}", **_listed(not_float)),
+        ModelError("NaN or infinity in ({count}): {names}", **_listed(not_finite)),
     ]
+    problems = [problem for problem in lists if problem.values["count"]]
     if problems:
         raise ModelError(
             "{source}: the weights do not fit the network: {problems}",
@@ -134,7 +138,7 @@ def from_parameters(
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """Return parameters as a checkpoint stores them: the inverse of ``to_parameters``."""
     return {
-        name: np.ascontiguousarray(value.transpose(0, 3, 1, 2) if value.ndim == 4 else value)
+        name: np.asarray(value.transpose(0, 3, 1, 2) if value.ndim == 4 else value, order="C")
         for name, value in parameters.items()
     }
 
@@ -187,13 +191,9 @@ def _stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else tuple(shape)
 
 
-def _listed(template: str, names: Collection[str], order: Iterable[str] = ()) -> list[ModelError]:
-    """Return one part of the message, or none; ``names`` in the given order, long lists cut."""
-    ordered = [name for name in order if name in names] or list(names)
-    if not ordered:
-        return []
-    shown = _shortened([printable(name, 160) for name in ordered])
-    return [ModelError(template, count=len(ordered), names=shown)]
+def _listed(names: list[str]) -> dict[str, object]:
+    """Return the values of one part of the message."""
+    return {"count": len(names), "names": _shortened([printable(name, 160) for name in names])}
 
 
 def _shortened(names: list[str]) -> str:

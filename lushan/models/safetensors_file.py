@@ -69,7 +69,7 @@ def _read_bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.generic
 def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.generic]]) -> None:
     """Write ``tensors`` to ``path``, on disk when this returns. Raises OSError."""
     # The library writes memory as it lies, and timm wants to know whose layout it is.
-    plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    plain = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     try:
         safetensors.numpy.save_file(plain, path, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:  # the disk is full, or may not be written
