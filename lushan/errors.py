@@ -8,7 +8,7 @@ received and the remedy. Errors survive pickling, because other processes report
 
 from __future__ import annotations
 
-from lushan.translations import CHINESE
+from lushan.translations import chinese
 
 
 class LushanError(Exception):
@@ -29,7 +29,9 @@ class LushanError(Exception):
 
     def message(self, language: str) -> str:
         """Return the message in ``"en"`` or ``"zh"``; untranslated templates stay English."""
-        template = CHINESE.get(self.template, self.template) if language == "zh" else self.template
+        template = self.template
+        if language == "zh":
+            template = chinese().get(template, template)
         values = {
             name: value.message(language) if isinstance(value, LushanError) else value
             for name, value in self.values.items()

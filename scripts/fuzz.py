@@ -22,9 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as pytest does: run from a checkout
 
-from support.fuzzing import corruptions  # noqa: E402
-
 from lushan.errors import LushanError  # noqa: E402
+from support.fuzzing import corruptions  # noqa: E402
 
 
 def read_weights(path: Path) -> None:

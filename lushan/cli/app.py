@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -42,6 +43,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; this is the entry point of ``lushan``."""
+    # Pillow warns of damage that it could work around; the answer's report is what counts.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         app()
     except BrokenPipeError:

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save
+
+from lushan.errors import ModelError
+from lushan.models.checkpoint import from_parameters, read_tensors, to_parameters
 from support.torch_files import (
     Call,
     Checkpoint,
@@ -16,9 +19,6 @@ from support.torch_files import (
     state_dict_files,
     zip_file,
 )
-
-from lushan.errors import ModelError
-from lushan.models.checkpoint import from_parameters, read_tensors, to_parameters
 
 RNG = np.random.default_rng(5)
 ARRAYS = {

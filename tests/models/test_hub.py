@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from support.torch_files import state_dict_files
 
 from lushan.errors import MissingExtraError, ModelError
 from lushan.models.checkpoint import read_model_folder, read_tensors
 from lushan.models.hub import download_model
+from support.torch_files import state_dict_files
 
 pytest.importorskip("huggingface_hub")
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lushan.errors import ModelError
+from lushan.models.torch_file import TorchFile
 from support.torch_files import (
     Call,
     Checkpoint,
@@ -18,9 +21,6 @@ from support.torch_files import (
     tensor,
     zip_file,
 )
-
-from lushan.errors import ModelError
-from lushan.models.torch_file import TorchFile
 
 DATA = Path(__file__).parent / "data"
 FORMATS = {"zip": zip_file, "sequential": sequential_file}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.torch_files import Call, Name, Raw, Stored, pickled, storage, tensor
 
 from lushan.errors import ModelError
 from lushan.models.pickle_machine import MAXIMUM_BYTES
 from lushan.models.torch_pickle import Storage, StoredTensor, read_pickle
+from support.torch_files import Call, Name, Raw, Stored, pickled, storage, tensor
 
 PLAIN = {
     "none": None,

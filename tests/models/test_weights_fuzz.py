@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from support.fuzzing import corruptions
-from support.torch_files import state_dict_files
 
 from lushan.errors import ModelError
 from lushan.models.checkpoint import read_tensors
 from lushan.models.config import ModelConfig
+from support.fuzzing import corruptions
+from support.torch_files import state_dict_files
 
 DATA = Path(__file__).parent / "data"
 ARRAYS = {f"layer{i}.weight": np.arange(i + 12, dtype=np.float32) for i in range(4)}
