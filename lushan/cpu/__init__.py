@@ -1,0 +1,1 @@
+"""The CPU engine: a graph becomes one native program, generated for this very processor."""

@@ -1,0 +1,246 @@
+"""Direct convolution: MR pixels × NV vectors of channels in registers, one long sum each.
+
+The meaning is ``lushan.reference.convolution``; here the input has its padding in memory already,
+so no border is checked. Weights are packed in panels of NR = NV·lanes output channels,
+[OC/NR, KH, KW, IC, NR], so that the inner loop reads them in a line. One input number at a time is
+broadcast and multiplied with NV vectors of weights, for each of MR pixels. Bias starts the sum;
+the residual and the activation are applied before the only store.
+
+A fully connected layer is the same with one pixel per picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.target import Target
+from lushan.cpu.tiling import Tile, unrolling
+
+Fusable: TypeAlias = Literal["none", "relu", "leaky_relu"]
+
+
+class Argument(IntEnum):
+    """The task's arguments, by place. Strides are in elements."""
+
+    X = 0  # and X + 1: base and offset of the window of the first output pixel
+    WEIGHTS = 2
+    BIAS = 3
+    Y = 4  # and Y + 1
+    RESIDUAL = 6  # and RESIDUAL + 1
+    X_ROW = 8  # from the window of one output row to that of the next
+    Y_ROW = auto()
+    RESIDUAL_ROW = auto()
+    X_IMAGE = auto()
+    Y_IMAGE = auto()
+    RESIDUAL_IMAGE = auto()
+    X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
+    LAST_X_ROW = auto()  # no row starts beyond: the last one overlaps where rows are cut freely
+    LAST_Y_ROW = auto()
+    LAST_RESIDUAL_ROW = auto()
+    ROWS_PER_IMAGE = auto()
+    ROWS = auto()  # of all pictures
+    WIDTH = auto()  # pixels of an output row, at least the tile's
+    ROWS_PER_CHUNK = auto()
+    ROW_CHUNKS = auto()
+    BLOCKS_PER_CHUNK = auto()
+    BLOCKS = auto()  # panels of NR output channels
+
+
+@dataclass(frozen=True)
+class ConvolutionKernel:
+    """What the generated code depends on: everything but height, width and batch.
+
+    ``window`` is (KH, KW); ``terms`` the input channels of one position of it; ``tap`` the
+    elements from one column of the window to the next, ``pixel`` from one output pixel's window
+    to the next, ``output_pixel`` from one output pixel to the next in output and residual.
+    """
+
+    window: tuple[int, int]
+    terms: int
+    tap: int
+    pixel: int
+    output_channels: int
+    output_pixel: int
+    tile: Tile
+    residual: bool
+    activation: Fusable = "none"
+    slope: float = 0.0
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        return _Emitter(self, name, target).emit()
+
+    def panel(self, target: Target) -> int:
+        """Return the elements of one packed panel of weights."""
+        return math.prod(self.window) * self.terms * self.tile.vectors * target.lanes
+
+    def blocks(self, target: Target) -> int:
+        """Return the number of panels."""
+        return -(-self.output_channels // (self.tile.vectors * target.lanes))
+
+
+def pack_weights(
+    weight: NDArray[np.float32], bias: NDArray[np.float32], channels: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pack weight [OC, KH, KW, IC] and bias [OC] into panels of ``channels`` output channels.
+
+    Returns [OC/NR, KH, KW, IC, NR] and [OC/NR, NR], the last panel filled up with zeros.
+    """
+    oc = weight.shape[0]
+    blocks = -(-oc // channels)
+    packed = np.zeros((blocks, channels, *weight.shape[1:]), np.float32)
+    packed.reshape(-1, *weight.shape[1:])[:oc] = weight
+    biases = np.zeros(blocks * channels, np.float32)
+    biases[:oc] = bias
+    return np.ascontiguousarray(np.moveaxis(packed, 1, -1)), biases.reshape(blocks, channels)
+
+
+class _Emitter:
+    def __init__(self, kernel: ConvolutionKernel, name: str, target: Target) -> None:
+        self.kernel = kernel
+        self.target = target
+        self.e = KernelEmitter(name, target)
+        self.nr = kernel.tile.vectors * target.lanes
+        self.x = self.e.pointer(Argument.X)
+        self.y = self.e.pointer(Argument.Y)
+        self.residual = self.e.pointer(Argument.RESIDUAL) if kernel.residual else None
+        self.weights = self.e.absolute(Argument.WEIGHTS)
+        self.bias = self.e.absolute(Argument.BIAS)
+
+    def emit(self) -> str:
+        """Loop 1: the panels of this chunk. Each is read once and stays in L2 for its rows."""
+        e = self.e
+        group, part = e.divide(e.chunk, e.argument(Argument.ROW_CHUNKS))
+        first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.min(
+            e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
+        )
+        first_row = e.mul(part, e.argument(Argument.ROWS_PER_CHUNK))
+        last_row = e.min(
+            e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
+        )
+        e.loop(
+            first_block,
+            last_block,
+            lambda block: e.loop(first_row, last_row, lambda row: self._row(block, row)) and None,
+        )
+        return e.text()
+
+    def _row(self, block: Value, row: Value) -> None:
+        """Loop 2: one output row; loop 3: its tiles."""
+        e = self.e
+        image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
+        starts = []
+        for image_stride, row_stride, last in (
+            (Argument.X_IMAGE, Argument.X_ROW, Argument.LAST_X_ROW),
+            (Argument.Y_IMAGE, Argument.Y_ROW, Argument.LAST_Y_ROW),
+            (Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW, Argument.LAST_RESIDUAL_ROW),
+        ):
+            moved = e.min(e.mul(y, e.argument(row_stride)), e.argument(last))
+            starts.append(e.add(e.mul(image, e.argument(image_stride)), moved))
+        width = e.argument(Argument.WIDTH)
+        pixels = self.kernel.tile.pixels
+        panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
+
+        def tile(start: Value) -> None:
+            first = e.min(start, e.sub(width, pixels))
+            x = e.offset(self.x, e.add(starts[0], e.mul(first, self.kernel.pixel)))
+            place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
+            y = e.offset(self.y, e.add(starts[1], place))
+            residual = self.residual and e.offset(self.residual, e.add(starts[2], place))
+            sums = self._sum(x, panel, block)
+            self._finish(sums, y, residual, block)
+
+        e.loop(0, width, tile, step=pixels)
+
+    def _sum(self, x: Value, panel: Value, block: Value) -> list[Value]:
+        """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums."""
+        e, kernel = self.e, self.kernel
+        kh, kw = kernel.window
+        bias = e.offset(self.bias, e.mul(block, self.nr))
+        start = [e.load(bias, v * self.target.lanes) for v in range(kernel.tile.vectors)]
+        sums = start * kernel.tile.pixels
+        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.int(0)
+
+        def window_row(row: Value, weights: Value, *sums: Value) -> list[Value]:
+            line = e.offset(x, e.mul(row, kernel_row))
+            return e.loop(
+                0,
+                kw,
+                lambda column, *carried: self._terms(
+                    e.offset(line, e.mul(column, kernel.tap)), *carried
+                ),
+                carried=[weights, *sums],
+            )
+
+        return e.loop(0, kh, window_row, carried=[panel, *sums])[1:]
+
+    def _terms(self, x: Value, weights: Value, *sums: Value) -> list[Value]:
+        e, kernel = self.e, self.kernel
+        steps = unrolling(kernel.terms, kernel.tile)
+
+        def turn(channel: Value, weights: Value, *sums: Value) -> list[Value]:
+            x_here = e.offset(x, channel)
+            new = list(sums)
+            for step in range(steps):
+                self._step(e.offset(x_here, step), e.offset(weights, step * self.nr), new)
+            return [e.offset(weights, steps * self.nr), *new]
+
+        return e.loop(0, kernel.terms, turn, step=steps, carried=[weights, *sums])
+
+    def _step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+        """One step of the sums: NV vectors of weights against MR input numbers."""
+        e, vectors = self.e, self.kernel.tile.vectors
+        loaded = [e.load(weights, v * self.target.lanes) for v in range(vectors)]
+        for m in range(self.kernel.tile.pixels):
+            number = e.broadcast(x, m * self.kernel.pixel)
+            for v in range(vectors):
+                place = m * vectors + v
+                sums[place] = e.fma(number, loaded[v], sums[place])
+
+    def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
+        """Add the residual, apply the activation, store; the last panel may be partly filled."""
+        e = self.e
+        rest = self.kernel.output_channels % self.nr
+        if not rest:
+            self._store(sums, y, residual, self.nr)
+            return
+        blocks = self.kernel.blocks(self.target)
+        if blocks == 1:
+            self._store(sums, y, residual, rest)
+            return
+        is_last = e.builder.icmp_unsigned("==", block, e.int(blocks - 1))
+        e.choose(
+            is_last,
+            lambda: self._store(sums, y, residual, rest),
+            lambda: self._store(sums, y, residual, self.nr),
+        )
+
+    def _store(self, sums: list[Value], y: Value, residual: Value | None, channels: int) -> None:
+        e, lanes = self.e, self.target.lanes
+        for place, total in enumerate(sums):
+            m, v = divmod(place, self.kernel.tile.vectors)
+            used = min(lanes, channels - v * lanes)
+            if used <= 0:
+                continue
+            at = m * self.kernel.output_pixel + v * lanes
+            if residual is not None:
+                total = e.builder.fadd(total, e.load(residual, at, lanes=used))
+            e.store(self._activated(total), y, at, lanes=used)
+
+    def _activated(self, total: Value) -> Value:
+        e = self.e
+        if self.kernel.activation == "relu":
+            return e.maximum(e.splat(0.0), total)
+        if self.kernel.activation == "leaky_relu":
+            scaled = e.builder.fmul(total, e.splat(self.kernel.slope))
+            positive = e.builder.fcmp_ordered(">", total, e.splat(0.0))
+            return e.builder.select(positive, total, scaled)
+        return total

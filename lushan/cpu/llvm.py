@@ -1,0 +1,92 @@
+"""The only importer of ``llvmlite.binding``: from the text of a kernel to native code.
+
+What differs between versions of LLVM is kept here. llvmlite holds one lock around every LLVM call,
+so threads do not compile in parallel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping
+from functools import cache
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from lushan.cpu.target import Target
+
+_lock = threading.Lock()
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def version() -> str:
+    """Return the versions of llvmlite and LLVM: part of the key of everything that is cached."""
+    return f"{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def host() -> tuple[str, str, frozenset[str]]:
+    """Return this machine's processor name, triple and feature names, as LLVM calls them."""
+    _initialize()
+    features = llvm.get_host_cpu_features()
+    return (
+        llvm.get_host_cpu_name(),
+        llvm.get_process_triple(),
+        frozenset(name for name, there in features.items() if there),
+    )
+
+
+def _machine(target: Target) -> llvm.TargetMachine:
+    _initialize()
+    triple = llvm.Target.from_triple(llvm.get_process_triple())
+    return triple.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """Compile LLVM IR text to an object file."""
+    machine = _machine(target)
+    module = llvm.parse_assembly(text)
+    module.verify()
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def assembly(text: str, target: Target) -> str:
+    """Return the assembly of LLVM IR text, for reading and counting."""
+    listing: str = _machine(target).emit_assembly(llvm.parse_assembly(text))
+    return listing
+
+
+class Code:
+    """Object files loaded into this process; addresses live as long as this object."""
+
+    def __init__(self, target: Target, objects: Mapping[str, bytes]) -> None:
+        with _lock:
+            # MCJIT takes ownership of the target machine: one for each engine.
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+            for data in objects.values():
+                self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+            self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Return the address of the function ``name``."""
+        found: int = self._engine.get_function_address(name)
+        if not found:
+            raise KeyError(name)
+        return found
+
+
+def yield_function() -> int:
+    """Return the address of the system's "let others run" function, 0 where there is none."""
+    try:
+        function = ctypes.CDLL(None).sched_yield
+    except (OSError, AttributeError, TypeError):
+        return 0
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
