@@ -119,11 +119,11 @@ class _Emitter:
         e = self.e
         group, part = e.divide(e.chunk, e.argument(Argument.ROW_CHUNKS))
         first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
-        last_block = e.min(
+        last_block = e.lesser(
             e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
         )
         first_row = e.mul(part, e.argument(Argument.ROWS_PER_CHUNK))
-        last_row = e.min(
+        last_row = e.lesser(
             e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
         )
         e.loop(
@@ -143,14 +143,14 @@ class _Emitter:
             (Argument.Y_IMAGE, Argument.Y_ROW, Argument.LAST_Y_ROW),
             (Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW, Argument.LAST_RESIDUAL_ROW),
         ):
-            moved = e.min(e.mul(y, e.argument(row_stride)), e.argument(last))
+            moved = e.lesser(e.mul(y, e.argument(row_stride)), e.argument(last))
             starts.append(e.add(e.mul(image, e.argument(image_stride)), moved))
         width = e.argument(Argument.WIDTH)
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
 
         def tile(start: Value) -> None:
-            first = e.min(start, e.sub(width, pixels))
+            first = e.lesser(start, e.sub(width, pixels))
             x = e.offset(self.x, e.add(starts[0], e.mul(first, self.kernel.pixel)))
             place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
             y = e.offset(self.y, e.add(starts[1], place))
@@ -167,7 +167,7 @@ class _Emitter:
         bias = e.offset(self.bias, e.mul(block, self.nr))
         start = [e.load(bias, v * self.target.lanes) for v in range(kernel.tile.vectors)]
         sums = start * kernel.tile.pixels
-        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.int(0)
+        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, weights: Value, *sums: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
@@ -216,7 +216,7 @@ class _Emitter:
         if blocks == 1:
             self._store(sums, y, residual, rest)
             return
-        is_last = e.builder.icmp_unsigned("==", block, e.int(blocks - 1))
+        is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
         e.choose(
             is_last,
             lambda: self._store(sums, y, residual, rest),
@@ -232,8 +232,10 @@ class _Emitter:
                 continue
             at = m * self.kernel.output_pixel + v * lanes
             if residual is not None:
-                total = e.builder.fadd(total, e.load(residual, at, lanes=used))
-            e.store(self._activated(total), y, at, lanes=used)
+                joined = e.builder.fadd(total, e.load(residual, at, lanes=used))
+            else:
+                joined = total
+            e.store(self._activated(joined), y, at, lanes=used)
 
     def _activated(self, total: Value) -> Value:
         e = self.e

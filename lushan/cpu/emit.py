@@ -29,7 +29,7 @@ SIGNATURE = ir.FunctionType(ir.VoidType(), [I8.as_pointer().as_pointer(), I64.as
 
 
 class KernelEmitter:
-    """Emits one kernel; ``text`` ends it. Sizes are in elements of float32 unless said otherwise."""
+    """Emits one kernel; ``text`` ends it. Sizes are in elements of float32."""
 
     def __init__(self, name: str, target: Target) -> None:
         self.target = target
@@ -48,7 +48,7 @@ class KernelEmitter:
 
     # --- integers -----------------------------------------------------------------------------
 
-    def int(self, value: Value) -> Value:
+    def integer(self, value: Value) -> Value:
         """Return a 64-bit constant; a value passes through."""
         return I64(value) if isinstance(value, int) else value
 
@@ -58,32 +58,32 @@ class KernelEmitter:
 
     def add(self, first: Value, *others: Value) -> Value:
         """Return the sum of 64-bit integers."""
-        total = self.int(first)
+        total = self.integer(first)
         for other in others:
-            total = self.builder.add(total, self.int(other))
+            total = self.builder.add(total, self.integer(other))
         return total
 
     def sub(self, a: Value, b: Value) -> Value:
         """Return a − b."""
-        return self.builder.sub(self.int(a), self.int(b))
+        return self.builder.sub(self.integer(a), self.integer(b))
 
     def mul(self, a: Value, b: Value) -> Value:
         """Return a · b."""
-        return self.builder.mul(self.int(a), self.int(b))
+        return self.builder.mul(self.integer(a), self.integer(b))
 
     def divide(self, a: Value, b: Value) -> tuple[Value, Value]:
         """Return quotient and remainder of two integers that are not negative."""
-        a, b = self.int(a), self.int(b)
+        a, b = self.integer(a), self.integer(b)
         return self.builder.udiv(a, b), self.builder.urem(a, b)
 
-    def min(self, a: Value, b: Value) -> Value:
+    def lesser(self, a: Value, b: Value) -> Value:
         """Return the lesser of two signed integers."""
-        a, b = self.int(a), self.int(b)
+        a, b = self.integer(a), self.integer(b)
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
-    def max(self, a: Value, b: Value) -> Value:
+    def greater(self, a: Value, b: Value) -> Value:
         """Return the greater of two signed integers."""
-        a, b = self.int(a), self.int(b)
+        a, b = self.integer(a), self.integer(b)
         return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
 
     # --- control ------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class KernelEmitter:
         known = isinstance(start, int) and isinstance(stop, int)
         if known and start >= stop:
             return list(carried)
-        start, stop = self.int(start), self.int(stop)
+        start, stop = self.integer(start), self.integer(stop)
         before = builder.block
         inside = self.function.append_basic_block("loop")
         after = self.function.append_basic_block("after")
@@ -163,7 +163,7 @@ class KernelEmitter:
 
     def offset(self, pointer: Value, elements: Value) -> Value:
         """Return ``pointer`` moved by a number of elements."""
-        return self.builder.gep(pointer, [self.int(elements)])
+        return self.builder.gep(pointer, [self.integer(elements)])
 
     # --- vectors ------------------------------------------------------------------------------
 

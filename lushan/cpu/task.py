@@ -1,9 +1,9 @@
 """What lowering produces: tasks for generated kernels, over values that lie in memory as planes.
 
 A ``Task`` is one kernel with its row of integers, cut into chunks that any thread may take in any
-order. A ``Plane`` says how a value lies in memory: NHWC, with a halo of extra rows and columns around
-each picture where a convolution wants its padding. Where planes lie is planned later, so a task
-names places (``Place``), which become a base and an offset in bytes.
+order. A ``Plane`` says how a value lies in memory: NHWC, with a halo of extra rows and columns
+around each picture where a convolution wants its padding. Where planes lie is planned later, so a
+task names places (``Place``), which become a base and an offset in bytes.
 """
 
 from __future__ import annotations
