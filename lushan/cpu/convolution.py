@@ -41,9 +41,6 @@ class Argument(IntEnum):
     Y_IMAGE = auto()
     RESIDUAL_IMAGE = auto()
     X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
-    LAST_X_ROW = auto()  # no row starts beyond: the last one overlaps where rows are cut freely
-    LAST_Y_ROW = auto()
-    LAST_RESIDUAL_ROW = auto()
     ROWS_PER_IMAGE = auto()
     ROWS = auto()  # of all pictures
     WIDTH = auto()  # pixels of an output row, at least the tile's
@@ -137,14 +134,14 @@ class _Emitter:
         """Loop 2: one output row; loop 3: its tiles."""
         e = self.e
         image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
-        starts = []
-        for image_stride, row_stride, last in (
-            (Argument.X_IMAGE, Argument.X_ROW, Argument.LAST_X_ROW),
-            (Argument.Y_IMAGE, Argument.Y_ROW, Argument.LAST_Y_ROW),
-            (Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW, Argument.LAST_RESIDUAL_ROW),
-        ):
-            moved = e.lesser(e.mul(y, e.argument(row_stride)), e.argument(last))
-            starts.append(e.add(e.mul(image, e.argument(image_stride)), moved))
+        starts = [
+            e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
+            for image_stride, row_stride in (
+                (Argument.X_IMAGE, Argument.X_ROW),
+                (Argument.Y_IMAGE, Argument.Y_ROW),
+                (Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW),
+            )
+        ]
         width = e.argument(Argument.WIDTH)
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))

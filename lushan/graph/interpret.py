@@ -16,7 +16,9 @@ from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Node
 from lushan.graph.verify import infer_types, verify
 from lushan.reference import (
-    activation,
+    activation as activations,
+)
+from lushan.reference import (
     batch_norm,
     convolution,
     cross_entropy,
@@ -104,6 +106,25 @@ def _last_readers(graph: Graph, kept: set[str]) -> list[list[str]]:
     return dying
 
 
+def _fused_convolution(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    shortcut: Array | None = None,
+    *,
+    activation: str,
+    slope: float,
+    **window: Any,
+) -> Array:
+    """Convolve, add the shortcut if there is one, then apply the activation."""
+    y: Array = convolution.convolution(x, weight, bias, **window)
+    if shortcut is not None:
+        y = residual.add(y, shortcut)
+    if activation == "relu":
+        return activations.relu(y)
+    return activations.leaky_relu(y, slope) if activation == "leaky_relu" else y
+
+
 def _batch_norm_training(
     x: Array,
     weight: Array,
@@ -124,14 +145,15 @@ def _batch_norm_training(
 
 MEANINGS: Mapping[str, Callable[..., Any]] = {
     "convolution": convolution.convolution,
+    "fused_convolution": _fused_convolution,
     "transposed_convolution": convolution.transposed_convolution,
     "batch_norm": batch_norm.batch_norm,
     "batch_norm_training": _batch_norm_training,
-    "relu": activation.relu,
-    "leaky_relu": activation.leaky_relu,
-    "prelu": activation.prelu,
-    "sigmoid": activation.sigmoid,
-    "tanh": activation.tanh,
+    "relu": activations.relu,
+    "leaky_relu": activations.leaky_relu,
+    "prelu": activations.prelu,
+    "sigmoid": activations.sigmoid,
+    "tanh": activations.tanh,
     "max_pooling": pooling.max_pooling,
     "average_pooling": pooling.average_pooling,
     "global_average_pooling": pooling.global_average_pooling,

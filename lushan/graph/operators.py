@@ -66,6 +66,10 @@ def _fraction(value: Attribute) -> bool:
     return _number(value) and 0 <= cast("float", value) <= 1
 
 
+def _fusable(value: Attribute) -> bool:
+    return value in ("none", "relu", "leaky_relu")
+
+
 def _flag(value: Attribute) -> bool:
     return type(value) is bool
 
@@ -131,6 +135,13 @@ def _convolution(node: Node, types: Types) -> list[TensorType]:
     if _differ(channels, per_group * groups) or oc % groups:
         raise _fail(node, f"channels do not fit its weight in {groups} group(s)", types)
     return [TensorType((n, *_windows(node, (h, w), (kh, kw), types), oc), types[0].dtype)]
+
+
+def _fused_convolution(node: Node, types: Types) -> list[TensorType]:
+    result = _convolution(node, types)
+    if len(types) == 4:
+        _add(node, [result[0], types[3]])
+    return result
 
 
 def _transposed_convolution(node: Node, types: Types) -> list[TensorType]:
@@ -240,6 +251,9 @@ _POOLING: dict[str, AttributeCheck] = {"kernel": _pair, "stride": _pair, "paddin
 
 OPERATORS: Mapping[str, Operator] = {
     "convolution": Operator((2, 3), _convolution, _CONVOLUTION),
+    "fused_convolution": Operator(
+        (3, 4), _fused_convolution, {**_CONVOLUTION, "activation": _fusable, "slope": _number}
+    ),
     "transposed_convolution": Operator(
         (2, 3), _transposed_convolution, {**_CONVOLUTION, "output_padding": _pair_or_zero}
     ),

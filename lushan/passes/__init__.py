@@ -13,6 +13,7 @@ from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.graph.verify import verify
 from lushan.passes.fold_batch_norm import fold_batch_norm
+from lushan.passes.fuse import fuse
 
 
 class Pass(Protocol):
@@ -26,6 +27,7 @@ class Pass(Protocol):
 
 PASSES: tuple[tuple[Pass, str], ...] = (
     (fold_batch_norm, "first: it leaves plain convolutions for every later pass to see"),
+    (fuse, "last: what it makes, no other pass needs to understand"),
 )
 
 
