@@ -62,7 +62,7 @@ def test_what_others_read_or_keep_is_not_fused_away() -> None:
     kept, _ = fuse(graph, weights, keep=("add",))
     assert [node.operator for node in kept.nodes] == ["fused_convolution", "relu"]
     both = residual_block().build("relu", "conv")
-    assert [node.operator for node in fuse(both, weights)[0].nodes][0] == "fused_convolution"
+    assert fuse(both, weights)[0].nodes[0].operator == "fused_convolution"
     assert len(fuse(both, weights)[0].nodes) == 3
 
 
