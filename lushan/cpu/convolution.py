@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import Tile, unrolling
+from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.task import Argument as TaskArgument
+from lushan.cpu.tiling import Tile, choose_chunks, choose_tile, unrolling
 
 Fusable: TypeAlias = Literal["none", "relu", "leaky_relu"]
 
@@ -97,6 +99,90 @@ def pack_weights(
     biases = np.zeros(blocks * channels, np.float32)
     biases[:oc] = bias
     return np.ascontiguousarray(np.moveaxis(packed, 1, -1)), biases.reshape(blocks, channels)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution lies over its input: (height, width), padding on four sides."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What follows the sum before the store."""
+
+    residual: Plane | None = None
+    activation: Fusable = "none"
+    slope: float = 0.0
+
+
+def convolution_task(
+    x: Plane,
+    y: Plane,
+    geometry: Geometry,
+    packed: tuple[NDArray[np.float32], NDArray[np.float32]],
+    window: tuple[int, int],
+    *,
+    epilogue: Epilogue,
+    group: tuple[int, int],
+    target: Target,
+) -> Task:
+    """Return the task that computes one group of a convolution.
+
+    ``packed`` is what ``pack_weights`` returned for the group, ``window`` is (KH, KW), and
+    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding.
+    """
+    index, groups = group
+    n, h, w, c = y.shape
+    ic, oc = x.shape[3] // groups, c // groups
+    kh, kw = window
+    top, _, left, _ = geometry.padding
+    vectors = packed[0].shape[-1] // target.lanes
+    # Columns of the window that follow each other in memory are one run of terms.
+    run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
+    kernel = ConvolutionKernel(
+        window=(kh, kw // run),
+        terms=ic * run,
+        tap=geometry.dilation[1] * x.shape[3],
+        pixel=geometry.stride[1] * x.shape[3],
+        output_channels=oc,
+        output_pixel=c,
+        tile=choose_tile(w, vectors, target),
+        residual=epilogue.residual is not None,
+        activation=epilogue.activation,
+        slope=epilogue.slope,
+    )
+    blocks = kernel.blocks(target)
+    row_bytes = FLOAT * geometry.stride[0] * x.row
+    panel_bytes = FLOAT * kernel.panel(target)
+    cut = choose_chunks(n * h, row_bytes, blocks, panel_bytes, pixels=w)
+    row_chunks = -(-n * h // cut.rows)
+    shortcut = epilogue.residual or y
+    arguments: dict[IntEnum, TaskArgument] = {
+        Argument.X: x.at(x.origin - top * x.row - left * x.shape[3] + index * ic),
+        Argument.WEIGHTS: packed[0],
+        Argument.BIAS: packed[1],
+        Argument.Y: y.at(y.origin + index * oc),
+        Argument.RESIDUAL: shortcut.at(shortcut.origin + index * oc),
+        Argument.X_ROW: geometry.stride[0] * x.row,
+        Argument.Y_ROW: y.row,
+        Argument.RESIDUAL_ROW: shortcut.row,
+        Argument.X_IMAGE: x.image,
+        Argument.Y_IMAGE: y.image,
+        Argument.RESIDUAL_IMAGE: shortcut.image,
+        Argument.X_KERNEL_ROW: geometry.dilation[0] * x.row,
+        Argument.ROWS_PER_IMAGE: h,
+        Argument.ROWS: n * h,
+        Argument.WIDTH: w,
+        Argument.ROWS_PER_CHUNK: cut.rows,
+        Argument.ROW_CHUNKS: row_chunks,
+        Argument.BLOCKS_PER_CHUNK: cut.blocks,
+        Argument.BLOCKS: blocks,
+    }
+    return Task(kernel, arguments, row_chunks * -(-blocks // cut.blocks))
 
 
 class _Emitter:

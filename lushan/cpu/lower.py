@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution import Argument, ConvolutionKernel
+from lushan.cpu.convolution import Epilogue, Geometry, convolution_task, pack_weights
 from lushan.cpu.packing import Packer
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import choose_chunks, choose_tile, choose_vectors
+from lushan.cpu.task import Plane, Task
+from lushan.cpu.tiling import choose_vectors
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 
@@ -93,3 +94,91 @@ def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
             top, bottom, left, right = (max(a, b) for a, b in zip(old, padding, strict=True))
             halos[node.inputs[0]] = (top, bottom, left, right)
     return halos
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What every rule needs: where values lie, the weights, the instruction set."""
+
+    planes: Mapping[str, Plane]
+    packer: Packer
+    target: Target
+
+    def enter(self, index: int, plane: Plane) -> list[Task]:
+        """Return the tasks that copy input number ``index`` into its plane."""
+        return [*self.fill(plane), *copy_input_tasks(index, plane, self.target)]
+
+    def fill(self, plane: Plane) -> list[Task]:
+        """Return the tasks that set the halo of a plane to zero, none where there is none."""
+        return fill_halo_tasks(plane, self.target) if any(plane.halo) else []
+
+
+def _convolution(context: _Context, node: Node) -> list[Task]:
+    """Lower a convolution, fused or not, to one task per group."""
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]]  # [OC, KH, KW, IC/groups]
+    groups = options["groups"]
+    oc = weight.shape[0] // groups
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else None
+    lanes = choose_vectors(oc, context.target) * context.target.lanes
+    epilogue = Epilogue(
+        context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
+        options.get("activation", "none"),
+        options.get("slope", 0.0),
+    )
+
+    def pack(group: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        part = slice(group * oc, (group + 1) * oc)
+        bias = context.packer[bias_name][part] if bias_name else np.zeros(oc, np.float32)
+        return pack_weights(weight[part], bias, lanes)
+
+    return [
+        convolution_task(
+            x,
+            y,
+            Geometry(options["stride"], options["padding"], options["dilation"]),
+            context.packer.once((node.inputs[1], bias_name, group, lanes), partial(pack, group)),
+            (weight.shape[1], weight.shape[2]),
+            epilogue=epilogue,
+            group=(group, groups),
+            target=context.target,
+        )
+        for group in range(groups)
+    ]
+
+
+def _linear(context: _Context, node: Node) -> list[Task]:
+    """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]][:, None, None]
+    oc = weight.shape[0]
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else None
+    lanes = choose_vectors(oc, context.target) * context.target.lanes
+
+    def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        bias = context.packer[bias_name] if bias_name else np.zeros(oc, np.float32)
+        return pack_weights(weight, bias, lanes)
+
+    def row(plane: Plane) -> Plane:
+        return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
+
+    return [
+        convolution_task(
+            row(x),
+            row(y),
+            Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
+            context.packer.once((node.inputs[1], bias_name, lanes), pack),
+            (1, 1),
+            epilogue=Epilogue(),
+            group=(0, 1),
+            target=context.target,
+        )
+    ]
+
+
+_RULES: Mapping[str, Callable[[_Context, Node], list[Task]]] = {
+    "convolution": _convolution,
+    "fused_convolution": _convolution,
+    "linear": _linear,
+}
