@@ -65,8 +65,8 @@ class CpuProgram:
         types = infer_types(graph)
         self._ranks = {name: len(types[name].shape) for name in self._wanted}
         self._target = target
-        self._packer = Packer(weights)
         self._store: CodeStore = code_store(target)
+        self._packer = Packer(weights, target, self._store)
         self._team = Team(threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []

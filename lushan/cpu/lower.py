@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution import Epilogue, Geometry, convolution_task, pack_weights
+from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
 from lushan.cpu.packing import Packer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
@@ -121,7 +121,7 @@ def _convolution(context: _Context, node: Node) -> list[Task]:
     groups = options["groups"]
     oc = weight.shape[0] // groups
     bias_name = node.inputs[2] if len(node.inputs) > 2 else None
-    lanes = choose_vectors(oc, context.target) * context.target.lanes
+    vectors = choose_vectors(oc, context.target)
     epilogue = Epilogue(
         context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
         options.get("activation", "none"),
@@ -131,14 +131,14 @@ def _convolution(context: _Context, node: Node) -> list[Task]:
     def pack(group: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         part = slice(group * oc, (group + 1) * oc)
         bias = context.packer[bias_name][part] if bias_name else np.zeros(oc, np.float32)
-        return pack_weights(weight[part], bias, lanes)
+        return context.packer.panels(weight[part], bias, vectors)
 
     return [
         convolution_task(
             x,
             y,
             Geometry(options["stride"], options["padding"], options["dilation"]),
-            context.packer.once((node.inputs[1], bias_name, group, lanes), partial(pack, group)),
+            context.packer.once((node.inputs[1], bias_name, group), partial(pack, group)),
             (weight.shape[1], weight.shape[2]),
             epilogue=epilogue,
             group=(group, groups),
@@ -154,11 +154,11 @@ def _linear(context: _Context, node: Node) -> list[Task]:
     weight = context.packer[node.inputs[1]][:, None, None]
     oc = weight.shape[0]
     bias_name = node.inputs[2] if len(node.inputs) > 2 else None
-    lanes = choose_vectors(oc, context.target) * context.target.lanes
+    vectors = choose_vectors(oc, context.target)
 
     def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         bias = context.packer[bias_name] if bias_name else np.zeros(oc, np.float32)
-        return pack_weights(weight, bias, lanes)
+        return context.packer.panels(weight, bias, vectors)
 
     def row(plane: Plane) -> Plane:
         return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
@@ -168,7 +168,7 @@ def _linear(context: _Context, node: Node) -> list[Task]:
             row(x),
             row(y),
             Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
-            context.packer.once((node.inputs[1], bias_name, lanes), pack),
+            context.packer.once((node.inputs[1], bias_name), pack),
             (1, 1),
             epilogue=Epilogue(),
             group=(0, 1),

@@ -18,14 +18,12 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._reset()
-        if hasattr(os, "register_at_fork"):
-            team = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _reset(team))
-
-    def _reset(self) -> None:
         self._busy = threading.Lock()
         self._workers: list[_Worker] = []
+        weakref.finalize(self, _stop, self._workers)  # a team that is forgotten ends too
+        if hasattr(os, "register_at_fork"):
+            team = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _forget(team))
 
     def run(self, work: Callable[[int, int], None]) -> None:
         """Call ``work(index, threads)`` on each thread, at once, and return when all are done."""
@@ -46,15 +44,20 @@ class Team:
     def close(self) -> None:
         """End the threads, after the run that they are in."""
         with self._busy:
-            for worker in self._workers:
-                worker.stop()
-            self._workers = []
+            _stop(self._workers)
 
 
-def _reset(team: weakref.ref[Team]) -> None:
+def _stop(workers: list[_Worker]) -> None:
+    while workers:
+        workers.pop().stop()
+
+
+def _forget(team: weakref.ref[Team]) -> None:
+    """Drop the parent's threads, of which a child after a fork has none."""
     alive = team()
     if alive is not None:
-        alive._reset()
+        alive._busy = threading.Lock()
+        alive._workers.clear()
 
 
 class _Worker:

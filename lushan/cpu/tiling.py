@@ -16,6 +16,11 @@ from lushan.cpu.target import Target
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
+LINE = 16  # float32 of a cache line
+# The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
+# there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
+PREFETCHING_TILES = 4
+
 
 @dataclass(frozen=True)
 class Tile:
