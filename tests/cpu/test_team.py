@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -40,15 +41,27 @@ def test_a_busy_team_leaves_the_caller_alone() -> None:
 
 
 def test_close_ends_the_threads() -> None:
-    before = threading.active_count()
+    others = set(threading.enumerate())
     team = Team(3)
     team.run(lambda index, threads: None)
-    assert threading.active_count() == before + 2
+    own = set(threading.enumerate()) - others
+    assert len(own) == 2
     team.close()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_forgotten_team_ends_its_threads() -> None:
+    others = set(threading.enumerate())
+    team = Team(2)
+    team.run(lambda index, threads: None)
+    own = set(threading.enumerate()) - others
+    del team
+    gc.collect()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_idle_threads_use_no_processor_time() -> None:
