@@ -19,12 +19,8 @@ from lushan.cpu.convolution import Fusable
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane
 from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips, winograd_tiles
-from lushan.cpu.winograd import (
-    WinogradKernel,
-    is_suitable,
-    pack_winograd_weights,
-    winograd_tasks,
-)
+from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd_kernels import WinogradKernel
 from lushan.cpu.winograd_transform import (
     OUTPUTS,
     POINTS,
@@ -140,15 +136,28 @@ def test_factors_are_exact_in_float32() -> None:
         assert Fraction(float(np.float32(float(number)))) == number
 
 
-def test_small_integers_are_exact_in_float64() -> None:
+def test_two_dimensions_are_exact() -> None:
+    """On whole numbers: weights as fractions, B on pictures in float64 (its factors are halves)."""
     random = np.random.default_rng(1)
-    A, B, _ = (np.array(matrix, np.float64) for matrix in matrices())
-    d = random.integers(-8, 9, (POINTS, POINTS)).astype(np.float64)
-    # Multiples of G's denominators, so that the transformed weights are whole numbers too.
-    weight = 90.0**2 * random.integers(-8, 9, (1, TAPS, TAPS, 1))
-    y = A @ (transform_weight(weight)[:, :, 0, 0] * (B @ d @ B.T)) @ A.T
-    assert np.array_equal(np.round(y), y)
-    assert np.array_equal(y, convolution(d[None, :, :, None], weight)[0, :, :, 0])
+    A, B, G = (np.array(matrix) for matrix in matrices())
+    d = random.integers(-8, 9, (POINTS, POINTS))
+    weight = random.integers(-8, 9, (TAPS, TAPS))
+    transformed = B.astype(np.float64) @ d @ B.T.astype(np.float64)
+    exact = np.vectorize(Fraction)(transformed)
+    assert np.array_equal(exact, B @ d @ B.T)
+    y = A @ ((G @ weight @ G.T) * exact) @ A.T
+    expected = convolution(
+        d[None, :, :, None].astype(np.float64), weight[None, :, :, None].astype(np.float64)
+    )
+    assert np.array_equal(y, expected[0, :, :, 0])
+
+
+def test_weights_are_transformed_in_float64() -> None:
+    weight = numbers(0, TAPS, TAPS, 20)
+    G = np.array(matrices()[2])
+    for place, transformed in enumerate(np.moveaxis(transform_weight(weight), 2, 0)):
+        exact = G @ np.vectorize(Fraction)(weight[:, :, place].astype(np.float64)) @ G.T
+        np.testing.assert_allclose(transformed, exact.astype(np.float64), atol=1e-15)
 
 
 @every_target
