@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lushan.cpu.target import Target
+from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
@@ -112,3 +113,91 @@ def unrolling(terms: int, tile: Tile) -> int:
     """
     most = max(1, 128 // (tile.pixels * tile.vectors))
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
+
+
+WINOGRAD_TILE = 4  # a tile of Winograd's convolution makes 4×4 outputs ...
+WINOGRAD_PRODUCTS = 36  # ... from as many products for each pair of channels
+WINOGRAD_SKEW = 16  # elements: 36 squares a power of two apart would share sets of the L1 cache
+
+
+def winograd_tiles(height: int, width: int) -> int:
+    """Return the tiles of a picture; the last of a row or column may overlap the one before."""
+    return -(-height // WINOGRAD_TILE) * -(-width // WINOGRAD_TILE)
+
+
+def winograd_pays(height: int, width: int, input_channels: int, output_channels: int) -> bool:
+    """Return whether outputs of this size are worth Winograd's convolution.
+
+    A vector of transformed weights (64 bytes on AVX-512) meets one number of every tile. Deep
+    layers fetch it from memory, 8 bytes in a cycle at best, while a multiply-add takes half a
+    cycle to one: from 9 tiles on (three by three: 9 rows and columns) the arithmetic covers the
+    fetching. Below, the transformed weights must fit in L2 (64 by 64 channels: 576 KiB; those of
+    ResNet's 7×7 layers are 36 MiB), and four tiles are needed to fill the registers.
+    Tiles over the edge multiply in vain: 36 products a tile instead of 9 a pixel must be at most
+    half, or the transforms eat what is left (a 5×5 picture: 144 of 225).
+    """
+    if min(height, width) < WINOGRAD_TILE:
+        return False
+    tiles = winograd_tiles(height, width)
+    weights = FLOAT * WINOGRAD_PRODUCTS * input_channels * output_channels
+    enough = tiles >= 9 or (tiles >= 4 and weights <= 2 * L2_BYTES)
+    return enough and 2 * WINOGRAD_PRODUCTS * tiles <= 9 * height * width
+
+
+@dataclass(frozen=True)
+class WinogradStrips:
+    """How a picture is cut: strips of so many tiles, through so many panels of weights a chunk.
+
+    ``tile.pixels`` counts tiles: the rows of a small matrix product in registers. ``shared`` says
+    that the whole picture's input is transformed first, for all chunks.
+    """
+
+    tile: Tile
+    tiles: int
+    blocks: int
+    shared: bool
+
+
+_WINOGRAD_ROWS = {
+    32: {1: (28, 16, 14, 12, 10, 8, 6, 4, 2, 1), 2: (14, 12, 10, 8, 7, 6, 4, 2, 1)},
+    16: {1: (12, 8, 7, 6, 4, 2, 1), 2: (6, 5, 4, 2, 1)},
+}
+
+
+def choose_winograd_vectors(output_channels: int, target: Target) -> int:
+    """Return NV, which depends on the channels alone: two vectors, or one where two do not fit.
+
+    Pictures have few tiles, hence few rows to a product, and weights are the larger stream: with
+    two vectors 7 or 8 rows keep the arithmetic busy, and a panel of 36 products by 128 channels
+    takes 576 KiB, of which the 16 KiB at hand stay in the L1 cache for the strip.
+    """
+    return 2 if output_channels % (2 * target.lanes) == 0 else 1
+
+
+def choose_winograd_strips(
+    height: int, width: int, input_channels: int, output_channels: int, target: Target
+) -> WinogradStrips:
+    """Return the strips of a layer with outputs of this height and width: a fixed rule.
+
+    Per picture, the transformed input is 36·tiles·IC numbers, the transformed weights 36·OC·IC.
+    With more output channels than tiles the input is the smaller: it is transformed once, and
+    each chunk takes it through a panel of its own, so that weights are read once. Otherwise the
+    weights are the smaller, and each chunk takes a strip of tiles through all of them. Its
+    transformed input (36·IC numbers a tile) and products (36·NR) stay in L2.
+    """
+    tiles = winograd_tiles(height, width)
+    vectors = choose_winograd_vectors(output_channels, target)
+    shared = output_channels > tiles
+    panel = vectors * target.lanes
+
+    def cycles(rows: int) -> int:  # as in choose_tile; the last rows overlap
+        return -(-tiles // rows) * (max(rows * vectors, 8, rows + vectors) + 1)
+
+    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cycles)
+    per_tile = FLOAT * WINOGRAD_PRODUCTS * (panel + (0 if shared else input_channels))
+    fitting = L2_BYTES // per_tile
+    if not shared:
+        fitting = min(fitting, tiles // FEWEST_CHUNKS)
+    strip = min(-(-tiles // rows), max(1, fitting // rows)) * rows
+    blocks = 1 if shared else output_channels // panel
+    return WinogradStrips(Tile(rows, vectors), strip, blocks, shared)
