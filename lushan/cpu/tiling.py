@@ -63,3 +63,15 @@ def unrolling(terms: int, tile: Tile) -> int:
     """
     most = max(1, 128 // (tile.pixels * tile.vectors))
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
+
+
+CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
+CHUNK_BYTES = 16 * 2**10  # some hundred nanoseconds of work: claiming a chunk costs far less
+
+
+def rows_per_chunk(rows: int, row_bytes: int) -> int:
+    """Return how many of ``rows`` make a chunk, when each moves ``row_bytes``.
+
+    No result depends on it; it is fixed arithmetic all the same.
+    """
+    return max(1, min(rows, max(-(-rows // CHUNKS), -(-CHUNK_BYTES // row_bytes))))
