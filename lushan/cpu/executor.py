@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +15,7 @@ from lushan.cpu import llvm
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
-from lushan.cpu.lower import lower
+from lushan.cpu.lower import Options, lower
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
@@ -36,17 +37,20 @@ def compile(
     keep: Sequence[str] = (),
     threads: int | None = None,
     target: Target | None = None,
+    winograd: bool = True,
 ) -> CpuProgram:
     """Return a native program for ``graph``; see ``lushan.graph.executor.Engine``.
 
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
-    None is the best instruction set of this machine.
+    None is the best instruction set of this machine. ``winograd`` False computes every
+    convolution directly: slower, with a third of the rounding error.
     """
     verify(graph)
     check_weights(graph, weights)
     check_keep(graph, keep)
     rewritten, packed = passes.apply(graph, weights, keep=keep)
-    return CpuProgram(rewritten, packed, tuple(keep), threads or usable_cores(), target or detect())
+    options = Options(threads or usable_cores(), winograd)
+    return CpuProgram(rewritten, packed, tuple(keep), target or detect(), options)
 
 
 class CpuProgram:
@@ -57,17 +61,18 @@ class CpuProgram:
         graph: Graph,
         weights: Mapping[str, Array],
         keep: tuple[str, ...],
-        threads: int,
         target: Target,
+        options: Options,
     ) -> None:
         self._graph = graph
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
-        self._ranks = {name: len(types[name].shape) for name in self._wanted}
+        self._types = {name: types[name] for name in self._wanted}
         self._target = target
+        self._options = options
         self._store: CodeStore = code_store(target)
         self._packer = Packer(weights, target, self._store)
-        self._team = Team(threads)
+        self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
         self._lock = threading.Lock()
@@ -116,7 +121,7 @@ class CpuProgram:
                 return plan
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, self._packer, self._target)
+        lowered = lower(self._graph, types, self._packer, self._target, self._options)
         plan = build_program(lowered, self._wanted, self._store)
         with self._lock:
             self._plans[shapes] = plan
@@ -135,15 +140,35 @@ class CpuProgram:
                 if not self._closed:
                     self._arenas.append(arena)
 
-    def _enter(self, plan: NativeProgram, arena: Array, arrays: list[Array]) -> None:
-        """Run the native program on the team; the arena starts at a multiple of 64 bytes."""
+    def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """Run once, step by step; return the name of each node and its seconds.
+
+        Every step starts the team anew, which costs some microseconds that a run has not.
+        """
+        arrays = [np.ascontiguousarray(inputs[v.name], np.float32) for v in self._graph.inputs]
+        plan = self._plan(tuple(array.shape for array in arrays))
+        arena = self._borrow(plan.memory(self._team.size))
+        seconds = []
+        first = 0
+        for name, tasks in plan.steps:
+            start = time.perf_counter()
+            self._enter(plan, arena, arrays, slice(first, first + tasks))
+            seconds.append((name, time.perf_counter() - start))
+            first += tasks
+        return seconds
+
+    def _enter(
+        self, plan: NativeProgram, arena: Array, arrays: list[Array], part: slice = slice(None)
+    ) -> None:
+        """Run the tasks in ``part`` on the team; the arena starts at a multiple of 64 bytes."""
         start = arena.ctypes.data
         bases = np.zeros((self._team.size, FIRST_INPUT + len(arrays)), np.int64)
         bases[:, ARENA] = start
         bases[:, SCRATCH] = start + plan.arena_bytes
         bases[:, SCRATCH] += plan.scratch_bytes * np.arange(self._team.size)
         bases[:, FIRST_INPUT:] = [array.ctypes.data for array in arrays]
-        tasks = len(plan.table)
+        table = plan.table[part]
+        tasks = len(table)
         counters = np.zeros(tasks + 2 * ALIGNMENT // 8, np.int64)
         arrivals = counters.ctypes.data + counters.itemsize * (tasks + ALIGNMENT // 8)
         driver = PROTOTYPE(plan.driver)
@@ -151,7 +176,7 @@ class CpuProgram:
         def work(index: int, threads: int) -> None:
             driver(
                 bases[index].ctypes.data,
-                plan.table.ctypes.data,
+                table.ctypes.data,
                 tasks,
                 counters.ctypes.data,
                 arrivals,
@@ -180,6 +205,7 @@ class CpuProgram:
         whole = arena[start : start + plane.bytes].view(np.float32)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo
-        inner = rows[:, top : top + h, left : left + w]
-        result: Array = inner.copy()
-        return result if self._ranks[name] == 4 else result.reshape(n, c)
+        inner = rows[:, top : top + h, left : left + w].copy()
+        declared = self._types[name]
+        result: Array = inner.view(declared.dtype)
+        return result if len(declared.shape) == 4 else result.reshape(n, -1)

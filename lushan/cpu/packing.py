@@ -104,7 +104,8 @@ class Packer:
         arguments = np.array([row[index] for index in Argument], np.int64)
         for group in range(groups):
             function(None, arguments.ctypes.data, group)
-        return groups * self._target.lanes
+        done: int = groups * self._target.lanes
+        return done
 
 
 class Argument(IntEnum):

@@ -54,7 +54,7 @@ def build_program(lowered: Lowered, wanted: Iterable[str], store: CodeStore) -> 
     tasks = [(task, waits) for entry in scheduled for task, waits in entry.tasks]
     driver = Driver()
     addresses = store.addresses([driver, *(task.kernel for task, _ in tasks)])
-    rows = [_row(task, offsets) for task, _ in tasks]
+    rows = [_row(task, offsets, lowered.inputs) for task, _ in tasks]
     arguments = np.array([number for row in rows for number in row], np.int64)
     table = np.zeros((len(tasks), COLUMNS), np.int64)
     place = arguments.ctypes.data
@@ -128,13 +128,16 @@ def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered, wanted: set[str]) 
     return [Life(name, planes[name].bytes, first[name], last[name]) for name in first]
 
 
-def _row(task: Task, offsets: Mapping[str, int]) -> list[int]:
-    """Return a task's arguments as the integers that its kernel reads."""
+def _row(task: Task, offsets: Mapping[str, int], inputs: Mapping[str, int]) -> list[int]:
+    """Return a task's arguments as the integers that its kernel reads.
+
+    ``inputs`` are the bases of the values that the caller owns; all others are in the arena.
+    """
     row: dict[int, int] = {}
     for index, value in task.arguments.items():
         if isinstance(value, Place):
-            row[index] = ARENA
-            row[index + 1] = offsets[value.value] + value.offset
+            row[index] = inputs.get(value.value, ARENA)
+            row[index + 1] = offsets.get(value.value, 0) + value.offset
         elif isinstance(value, np.ndarray):
             row[index] = value.ctypes.data
         else:

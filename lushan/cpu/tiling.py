@@ -201,3 +201,15 @@ def choose_winograd_strips(
     strip = min(-(-tiles // rows), max(1, fitting // rows)) * rows
     blocks = 1 if shared else output_channels // panel
     return WinogradStrips(Tile(rows, vectors), strip, blocks, shared)
+
+
+CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
+LEAST_CHUNK_BYTES = 16 * 2**10  # some hundred nanoseconds of work: claiming a chunk costs far less
+
+
+def rows_per_chunk(rows: int, row_bytes: int) -> int:
+    """Return how many of ``rows`` make a chunk, when each moves ``row_bytes``.
+
+    No result depends on it; it is fixed arithmetic all the same.
+    """
+    return max(1, min(rows, max(-(-rows // CHUNKS), -(-LEAST_CHUNK_BYTES // row_bytes))))

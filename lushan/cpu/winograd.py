@@ -131,7 +131,7 @@ def winograd_tasks(
         arguments[Argument.TRANSFORMED] = plane.at()
     tasks = [
         Task(WinogradInputKernel(ic), first, images * (tiles // columns)),
-        Task(kernel, second, chunks, scratch=products_bytes),
+        Task(kernel, second, chunks, waits=True, scratch=products_bytes),
     ]
     return tasks, [plane]
 

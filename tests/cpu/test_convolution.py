@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.compare import relative_rms
-from support.random_graphs import random_weights
 
 from lushan.cpu import executor
 from lushan.cpu.target import Target
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
+from support.compare import relative_rms
+from support.random_graphs import random_weights
 
 
 @st.composite
