@@ -1,6 +1,6 @@
 """How long single 3×3 layers take: direct convolution beside Winograd's, in turn, on one thread.
 
-Run: python benchmarks/kernels.py [--runs 40] [--level avx512|avx2|generic] [--cold]
+Run: python benchmarks/kernels.py [--runs 40] [--batch 1] [--level LEVEL] [--cold]
 GFLOP/s counts the multiplications of the direct convolution for both, so Winograd's may pass the
 peak, which is that of a loop of multiply-adds in registers in the same run. With ``--cold`` each
 run has weights of its own, as in a network, where they have left the caches since the last picture.
@@ -22,7 +22,7 @@ import numpy as np
 from lushan.cpu import llvm
 from lushan.cpu.convolution import Argument, ConvolutionKernel, pack_weights
 from lushan.cpu.emit import KernelEmitter, Value
-from lushan.cpu.target import Target, detect
+from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_tile, choose_vectors
@@ -66,7 +66,7 @@ def peak(target: Target) -> float:
 
 def direct(x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target) -> Task:
     """Return the direct convolution as one task of one chunk."""
-    _, height, width, oc = y.shape
+    images, height, width, oc = y.shape
     ic = x.shape[3]
     tile = choose_tile(width, choose_vectors(oc, target), target)
     kernel = ConvolutionKernel((3, 1), 3 * ic, 0, ic, oc, oc, tile, False, "relu")
@@ -80,9 +80,11 @@ def direct(x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Tar
         Argument.X_KERNEL_ROW: x.row,
         Argument.Y_ROW: y.row,
         Argument.ROWS_PER_IMAGE: height,
-        Argument.ROWS: height,
+        Argument.ROWS: images * height,
+        Argument.X_IMAGE: x.image,
+        Argument.Y_IMAGE: y.image,
         Argument.WIDTH: width,
-        Argument.ROWS_PER_CHUNK: height,
+        Argument.ROWS_PER_CHUNK: images * height,
         Argument.ROW_CHUNKS: 1,
         Argument.BLOCKS_PER_CHUNK: kernel.blocks(target),
         Argument.BLOCKS: kernel.blocks(target),
@@ -90,11 +92,13 @@ def direct(x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Tar
     return Task(kernel, arguments, 1)
 
 
-def layer(size: int, channels: int, target: Target, *, cold: bool) -> dict[str, list[Run]]:
+def layer(
+    size: int, channels: int, batch: int, target: Target, *, cold: bool
+) -> dict[str, list[Run]]:
     """Return runs of both kernels, so many with weights of their own if ``cold``."""
     random = np.random.default_rng(0)
-    x = Plane("x", (1, size, size, channels), (1, 1, 1, 1))
-    y = Plane("y", (1, size, size, channels))
+    x = Plane("x", (batch, size, size, channels), (1, 1, 1, 1))
+    y = Plane("y", (batch, size, size, channels))
     arrays = {"x": memory(x, random.standard_normal(x.shape, np.float32)), "y": memory(y)}
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
@@ -113,20 +117,21 @@ def layer(size: int, channels: int, target: Target, *, cold: bool) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--level")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--level", choices=LEVELS)
     parser.add_argument("--cold", action="store_true")
     arguments = parser.parse_args()
     target = detect(arguments.level)
     print(f"{target.level}: peak {peak(target):.0f} GFLOP/s on one core")
     for size, channels in LAYERS:
-        runs = layer(size, channels, target, cold=arguments.cold)
+        runs = layer(size, channels, arguments.batch, target, cold=arguments.cold)
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(arguments.runs + 1):
             for name, choices in runs.items():
                 spent = seconds(choices[turn % len(choices)])
                 if turn:
                     times[name].append(spent)
-        flop = 2 * 9 * (size * channels) ** 2
+        flop = 2 * arguments.batch * 9 * (size * channels) ** 2
         chosen = is_suitable(channels, channels, size, size, target)
         for name, values in times.items():
             median, least = statistics.median(values), min(values)

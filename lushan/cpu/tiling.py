@@ -146,10 +146,10 @@ def winograd_pays(height: int, width: int, input_channels: int, output_channels:
 
 @dataclass(frozen=True)
 class WinogradStrips:
-    """How a picture is cut: strips of so many tiles, through so many panels of weights a chunk.
+    """How a list of tiles is cut: strips of so many, through so many panels of weights a chunk.
 
     ``tile.pixels`` counts tiles: the rows of a small matrix product in registers. ``shared`` says
-    that the whole picture's input is transformed first, for all chunks.
+    that the input of all tiles is transformed first, for all chunks.
     """
 
     tile: Tile
@@ -175,32 +175,36 @@ def choose_winograd_vectors(output_channels: int, target: Target) -> int:
 
 
 def choose_winograd_strips(
-    height: int, width: int, input_channels: int, output_channels: int, target: Target
+    tiles: int, input_channels: int, output_channels: int, target: Target
 ) -> WinogradStrips:
-    """Return the strips of a layer with outputs of this height and width: a fixed rule.
+    """Return the strips for this many tiles, those of all pictures of a batch.
 
-    Per picture, the transformed input is 36·tiles·IC numbers, the transformed weights 36·OC·IC.
-    With more output channels than tiles the input is the smaller: it is transformed once, and
-    each chunk takes it through a panel of its own, so that weights are read once. Otherwise the
-    weights are the smaller, and each chunk takes a strip of tiles through all of them. Its
-    transformed input (36·IC numbers a tile) and products (36·NR) stay in L2.
+    The sums are the same whatever the strips, so they may depend on the batch. All chunks
+    together read the transformed weights, 36·OC·IC numbers, once per strip: strips are as long as
+    their transformed input (36·IC numbers a tile) and products (36·NR) stay in L2. Where weights
+    outweigh the input of all tiles and that fits in two L2 caches, its 36·IC·tiles numbers are
+    transformed once for all, and a chunk takes them through one panel: weights are read once.
     """
-    tiles = winograd_tiles(height, width)
     vectors = choose_winograd_vectors(output_channels, target)
-    shared = output_channels > tiles
     panel = vectors * target.lanes
+    panels = output_channels // panel
+    transformed = FLOAT * WINOGRAD_PRODUCTS * input_channels * tiles
+    shared = output_channels > tiles and transformed <= 2 * L2_BYTES
 
-    def cycles(rows: int) -> int:  # as in choose_tile; the last rows overlap
-        return -(-tiles // rows) * (max(rows * vectors, 8, rows + vectors) + 1)
+    def cost(rows: int) -> tuple[int, int]:  # cycles as in choose_tile, then rows done twice
+        turns = -(-tiles // rows)
+        return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
 
-    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cycles)
+    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cost)
     per_tile = FLOAT * WINOGRAD_PRODUCTS * (panel + (0 if shared else input_channels))
-    fitting = L2_BYTES // per_tile
-    if not shared:
-        fitting = min(fitting, tiles // FEWEST_CHUNKS)
-    strip = min(-(-tiles // rows), max(1, fitting // rows)) * rows
-    blocks = 1 if shared else output_channels // panel
-    return WinogradStrips(Tile(rows, vectors), strip, blocks, shared)
+    if shared:
+        most = -(-tiles // (-(-FEWEST_CHUNKS // panels) * rows))
+    else:
+        most = tiles // (FEWEST_CHUNKS * rows)
+    strip = max(1, min(L2_BYTES // (per_tile * rows), most)) * rows
+    # Few strips go to more chunks by panels, each with the input transform for itself.
+    groups = panels if shared else -(-FEWEST_CHUNKS // -(-tiles // strip))
+    return WinogradStrips(Tile(rows, vectors), strip, -(-panels // groups), shared)
 
 
 CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up

@@ -7,9 +7,9 @@ is cut into tiles of 4×4 outputs. For a strip of tiles:
 2. for one panel of NR output channels, 36 small matrix products: products [36, tiles, NR];
 3. each tile's 36 products become 4×4 outputs, with bias, residual and activation.
 
-A panel's products are used up before the next panel, so 2 and 3 stay in L2. Where a picture is
-several strips, a chunk does all three stages in its thread's scratch memory. Where it is one strip
-with many weights, threads share the picture by panels: stage 1 is a task of its own.
+The tiles of all pictures of a batch are one list. A panel's products are used up before the next
+panel, so 2 and 3 stay in L2. With few weights, a chunk is a strip and does all three stages in its
+thread's scratch memory. With many, a chunk is a panel, and stage 1 is a task of its own.
 
 A height or width that is not a multiple of 4 ends with a tile that overlaps the one before; it
 keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
@@ -87,8 +87,9 @@ def winograd_tasks(
     """
     images, height, width, oc = y.shape
     ic = x.shape[3]
-    strips = choose_winograd_strips(height, width, ic, oc, target)
-    tiles = winograd_tiles(height, width)
+    per_image = winograd_tiles(height, width)
+    tiles = images * per_image
+    strips = choose_winograd_strips(tiles, ic, oc, target)
     columns = -(-width // WINOGRAD_TILE)
     cut, blocks = -(-tiles // strips.tiles), weights.shape[0]
     transformed_point = (tiles if strips.shared else strips.tiles) * ic + WINOGRAD_SKEW
@@ -99,13 +100,12 @@ def winograd_tasks(
         Argument.LAST_ROW: height - WINOGRAD_TILE,
         Argument.LAST_COLUMN: width - WINOGRAD_TILE,
         Argument.TILE_COLUMNS: columns,
+        Argument.TILES_PER_IMAGE: per_image,
         Argument.TILES: tiles,
         Argument.TRANSFORMED: SCRATCH,
         Argument.TRANSFORMED_OFFSET: products_bytes,
         Argument.TRANSFORMED_POINT: transformed_point,
-        Argument.TRANSFORMED_IMAGE: WINOGRAD_PRODUCTS * transformed_point,
         Argument.TILES_PER_STRIP: columns,
-        Argument.STRIPS_PER_IMAGE: tiles // columns,
     }
     second: dict[IntEnum, TaskArgument] = {
         **first,
@@ -113,24 +113,23 @@ def winograd_tasks(
         Argument.PRODUCTS_OFFSET: 0,
         Argument.PRODUCTS_POINT: products_point,
         Argument.TILES_PER_STRIP: strips.tiles,
-        Argument.STRIPS_PER_IMAGE: cut,
-        Argument.STRIPS: images * cut,
+        Argument.STRIPS: cut,
         Argument.BLOCKS_PER_CHUNK: strips.blocks,
         Argument.BLOCKS: blocks,
     }
     kernel = WinogradKernel(
         ic, oc, strips.tile, strips.shared, residual is not None, activation, slope
     )
-    chunks = images * cut * -(-blocks // strips.blocks)
+    chunks = cut * -(-blocks // strips.blocks)
     if not strips.shared:
         scratch = products_bytes + FLOAT * WINOGRAD_PRODUCTS * transformed_point
         return [Task(kernel, second, chunks, scratch=scratch)], []
-    plane = Plane(f"{y.value} transformed", (images, 1, 1, WINOGRAD_PRODUCTS * transformed_point))
+    plane = Plane(f"{y.value} transformed", (1, 1, 1, WINOGRAD_PRODUCTS * transformed_point))
     for arguments in (first, second):
         del arguments[Argument.TRANSFORMED_OFFSET]
         arguments[Argument.TRANSFORMED] = plane.at()
     tasks = [
-        Task(WinogradInputKernel(ic), first, images * (tiles // columns)),
+        Task(WinogradInputKernel(ic), first, tiles // columns),
         Task(kernel, second, chunks, waits=True, scratch=products_bytes),
     ]
     return tasks, [plane]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from typing import NamedTuple
 
 from lushan.cpu.convolution import Fusable
 from lushan.cpu.emit import KernelEmitter, Value
@@ -22,7 +23,7 @@ class Argument(IntEnum):
     """The task's arguments, by place. Strides are in elements."""
 
     X = 0  # and X + 1: base and offset of the window of the first output pixel
-    TRANSFORMED = 2  # [36, tiles, IC], of the picture or in scratch memory
+    TRANSFORMED = 2  # [36, tiles, IC], of all tiles or, in scratch memory, of a strip
     TRANSFORMED_OFFSET = 3
     PRODUCTS = 4  # [36, tiles, NR], in scratch memory
     PRODUCTS_OFFSET = 5
@@ -39,12 +40,11 @@ class Argument(IntEnum):
     LAST_ROW = auto()  # where the last tile starts: height − 4
     LAST_COLUMN = auto()
     TILE_COLUMNS = auto()
-    TILES = auto()  # of one picture
+    TILES_PER_IMAGE = auto()
+    TILES = auto()  # of all pictures
     TILES_PER_STRIP = auto()
-    STRIPS_PER_IMAGE = auto()
-    STRIPS = auto()  # of all pictures
+    STRIPS = auto()
     TRANSFORMED_POINT = auto()  # from one of the 36 numbers to the next
-    TRANSFORMED_IMAGE = auto()
     PRODUCTS_POINT = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
@@ -59,10 +59,7 @@ class WinogradInputKernel:
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel: chunk → one strip."""
         e = KernelEmitter(name, target)
-        image, first, last = _strip(e, e.chunk, 1)
-        transformed = e.pointer(Argument.TRANSFORMED)
-        place = e.mul(image, e.argument(Argument.TRANSFORMED_IMAGE))
-        _transform_strip(e, self.input_channels, image, (first, last), (transformed, place, 0))
+        _transform_strip(e, self.input_channels, _strip(e, e.chunk), 0)
         return e.text()
 
 
@@ -71,7 +68,7 @@ class WinogradKernel:
     """What the generated code depends on: everything but height, width and batch.
 
     ``tile.pixels`` counts tiles here: rows of a small matrix product. ``shared`` says that stage
-    1 was done before, for the whole picture.
+    1 was done before, for all tiles.
     """
 
     input_channels: int
@@ -87,25 +84,36 @@ class WinogradKernel:
         return _Emitter(self, name, target).emit()
 
 
-def _strip(e: KernelEmitter, index: Value, least: int) -> tuple[Value, Value, Value]:
-    """Return the picture of a strip, its first tile and the one after its last.
+class _Corner(NamedTuple):
+    """Where a tile lies: its first output, and how much of it belongs to the tile before."""
 
-    A strip has at least ``least`` tiles: a short last one does some of its neighbour's again.
-    """
-    image, strip = e.divide(index, e.argument(Argument.STRIPS_PER_IMAGE))
-    start = e.mul(strip, e.argument(Argument.TILES_PER_STRIP))
-    tiles = e.argument(Argument.TILES)
-    last = e.lesser(e.add(start, e.argument(Argument.TILES_PER_STRIP)), tiles)
-    return image, e.lesser(start, e.sub(tiles, least)), last
+    image: Value
+    row: Value
+    column: Value
+    taken_rows: Value
+    taken_columns: Value
+
+    def offset(self, e: KernelEmitter, image: Value, row: Value, pixel: Value) -> Value:
+        """Return the elements before the tile in a plane of such strides."""
+        return e.add(e.mul(self.image, image), e.mul(self.row, row), e.mul(self.column, pixel))
 
 
-def _corner(e: KernelEmitter, tile: Value) -> tuple[Value, Value, Value, Value]:
-    """Return a tile's first row and column, and how many of each belong to the tile before."""
-    row, column = e.divide(tile, e.argument(Argument.TILE_COLUMNS))
+def _strip(e: KernelEmitter, index: Value) -> tuple[Value, Value]:
+    """Return the first tile of a strip and the one after its last."""
+    start = e.mul(index, e.argument(Argument.TILES_PER_STRIP))
+    stop = e.add(start, e.argument(Argument.TILES_PER_STRIP))
+    return start, e.lesser(stop, e.argument(Argument.TILES))
+
+
+def _corner(e: KernelEmitter, tile: Value) -> _Corner:
+    """Return where a tile lies; the last ones of a row or column end with the picture."""
+    image, place = e.divide(tile, e.argument(Argument.TILES_PER_IMAGE))
+    row, column = e.divide(place, e.argument(Argument.TILE_COLUMNS))
     row, column = e.mul(row, WINOGRAD_TILE), e.mul(column, WINOGRAD_TILE)
     first_row = e.lesser(row, e.argument(Argument.LAST_ROW))
     first_column = e.lesser(column, e.argument(Argument.LAST_COLUMN))
-    return first_row, first_column, e.sub(row, first_row), e.sub(column, first_column)
+    taken = e.sub(row, first_row), e.sub(column, first_column)
+    return _Corner(image, first_row, first_column, *taken)
 
 
 def _twice(
@@ -119,22 +127,17 @@ def _twice(
 
 
 def _transform_strip(
-    e: KernelEmitter,
-    channels: int,
-    image: Value,
-    tiles: tuple[Value, Value],
-    target: tuple[Value, Value, Value],
+    e: KernelEmitter, channels: int, tiles: tuple[Value, Value], origin: Value
 ) -> None:
-    """Stage 1 for the tiles from first to last."""
-    base, place, origin = target
-    x = e.offset(e.pointer(Argument.X), e.mul(image, e.argument(Argument.X_IMAGE)))
-    row_stride, point_stride = e.argument(Argument.X_ROW), e.argument(Argument.TRANSFORMED_POINT)
+    """Stage 1 for the tiles from first to last; the memory for them starts with ``origin``."""
+    x, transformed = e.pointer(Argument.X), e.pointer(Argument.TRANSFORMED)
+    image_stride, row_stride = e.argument(Argument.X_IMAGE), e.argument(Argument.X_ROW)
+    point_stride = e.argument(Argument.TRANSFORMED_POINT)
 
     def tile(index: Value) -> None:
-        first_row, first_column, _, _ = _corner(e, index)
-        corner = e.offset(x, e.add(e.mul(first_row, row_stride), e.mul(first_column, channels)))
+        corner = e.offset(x, _corner(e, index).offset(e, image_stride, row_stride, channels))
         rows = [e.offset(corner, e.mul(row_stride, row)) for row in range(POINTS)]
-        out = e.offset(base, e.add(place, e.mul(e.sub(index, origin), channels)))
+        out = e.offset(transformed, e.mul(e.sub(index, origin), channels))
 
         def vector(channel: Value) -> None:
             grid = [
@@ -183,22 +186,22 @@ class _Emitter:
         """Loop 1: the panels of this chunk, for the strip of this chunk."""
         e, kernel = self.e, self.kernel
         group, strip = e.divide(e.chunk, e.argument(Argument.STRIPS))
-        image, first, last = _strip(e, strip, kernel.tile.pixels)
+        start, stop = _strip(e, strip)
+        # A short last strip multiplies some tiles of its neighbour again to fill the registers.
+        first = e.lesser(start, e.sub(e.argument(Argument.TILES), kernel.tile.pixels))
         if kernel.shared:
-            place = e.mul(image, e.argument(Argument.TRANSFORMED_IMAGE))
-            rows = e.offset(self.transformed, e.add(place, e.mul(first, kernel.input_channels)))
+            rows = e.offset(self.transformed, e.mul(first, kernel.input_channels))
         else:
             rows = self.transformed
-            target = (rows, 0, first)
-            _transform_strip(e, kernel.input_channels, image, (first, last), target)
-        start = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
-        stop = e.add(start, e.argument(Argument.BLOCKS_PER_CHUNK))
+            _transform_strip(e, kernel.input_channels, (first, stop), first)
+        first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK))
 
         def block(block: Value) -> None:
-            self._multiply(block, rows, e.sub(last, first))
-            self._finish(block, image, first, last)
+            self._multiply(block, rows, e.sub(stop, first))
+            self._finish(block, (start, stop), first)
 
-        e.loop(start, e.lesser(stop, e.argument(Argument.BLOCKS)), block)
+        e.loop(first_block, e.lesser(last_block, e.argument(Argument.BLOCKS)), block)
         return e.text()
 
     def _multiply(self, block: Value, rows: Value, count: Value) -> None:
@@ -247,57 +250,54 @@ class _Emitter:
                 place = m * vectors + v
                 sums[place] = e.fma(number, loaded[v], sums[place])
 
-    def _finish(self, block: Value, image: Value, first: Value, last: Value) -> None:
-        """Stage 3 for the strip's tiles and one panel's channels."""
-        e, kernel = self.e, self.kernel
-        planes = [(Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)]
-        if kernel.residual:
-            planes.append((Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW))
-        bias = e.offset(self.bias, e.mul(block, self.nr))
-        point_stride = e.argument(Argument.PRODUCTS_POINT)
+    def _finish(self, block: Value, tiles: tuple[Value, Value], origin: Value) -> None:
+        """Stage 3 for the strip's own tiles and one panel's channels."""
+        e = self.e
+        first_channel = e.mul(block, self.nr)
 
         def tile(index: Value) -> None:
-            row, column, taken_rows, taken_columns = _corner(e, index)
-            # What belongs to the tile before is stored where this tile's first own pixel
-            # follows: no branches, and nobody else's memory is touched.
-            columns = [
-                e.mul(e.greater(taken_columns, c), kernel.output_channels)
-                for c in range(WINOGRAD_TILE)
-            ]
-            pixels = []
-            for plane, image_stride, row_stride in planes:
-                start = e.add(
-                    e.mul(image, e.argument(image_stride)),
-                    e.mul(row, e.argument(row_stride)),
-                    e.mul(column, kernel.output_channels),
-                    e.mul(block, self.nr),
-                )
-                corner = e.offset(e.pointer(plane), start)
-                for r in range(WINOGRAD_TILE):
-                    line = e.offset(corner, e.mul(e.greater(taken_rows, r), e.argument(row_stride)))
-                    pixels.append([e.offset(line, column) for column in columns])
-            source = e.offset(self.products, e.mul(e.sub(index, first), self.nr))
+            corner = _corner(e, index)
+            y = self._pixels(corner, Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)
+            residual = self.kernel.residual and self._pixels(
+                corner, Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW
+            )
+            source = e.offset(self.products, e.mul(e.sub(index, origin), self.nr))
 
             def vector(channel: Value) -> None:
-                grid, place = [], e.offset(source, channel)
-                for _ in range(POINTS):
-                    line = []
-                    for _ in range(POINTS):
-                        line.append(e.load(place))
-                        place = e.offset(place, point_stride)
-                    grid.append(line)
-                offset = e.load(e.offset(bias, channel))
-                for r, line in enumerate(_twice(grid, e, transform_output)):
-                    for c, number in enumerate(line):
-                        total = e.builder.fadd(number, offset)
-                        if kernel.residual:
-                            other = e.offset(pixels[WINOGRAD_TILE + r][c], channel)
-                            total = e.builder.fadd(total, e.load(other))
-                        e.store(self._activated(total), e.offset(pixels[r][c], channel))
+                place = e.add(first_channel, channel)
+                outputs = self._outputs(e.offset(source, channel))
+                offset = e.load(self.bias, place)
+                for number, pixel in enumerate(outputs):
+                    total = e.builder.fadd(pixel, offset)
+                    if residual:
+                        total = e.builder.fadd(total, e.load(residual[number], place))
+                    e.store(self._activated(total), y[number], place)
 
             e.loop(0, self.nr, vector, step=self.target.lanes)
 
-        e.loop(first, last, tile)
+        e.loop(*tiles, tile)
+
+    def _pixels(self, corner: _Corner, plane: int, image: int, row: int) -> list[Value]:
+        """Return the addresses of a tile's 16 outputs, row by row.
+
+        What belongs to the tile before goes where the first pixel of this one's own follows: no
+        branches, and nobody else's memory is touched.
+        """
+        e, channels = self.e, self.kernel.output_channels
+        stride = e.argument(row)
+        start = e.offset(e.pointer(plane), corner.offset(e, e.argument(image), stride, channels))
+        columns = [
+            e.mul(e.greater(corner.taken_columns, c), channels) for c in range(WINOGRAD_TILE)
+        ]
+        rows = [e.mul(e.greater(corner.taken_rows, r), stride) for r in range(WINOGRAD_TILE)]
+        return [e.offset(start, e.add(r, c)) for r in rows for c in columns]
+
+    def _outputs(self, products: Value) -> list[Value]:
+        """Return a tile's 16 outputs, row by row, from its 36 products."""
+        e, stride = self.e, self.e.argument(Argument.PRODUCTS_POINT)
+        numbers = [e.load(products, e.mul(stride, point)) for point in range(WINOGRAD_PRODUCTS)]
+        grid = [numbers[i : i + POINTS] for i in range(0, WINOGRAD_PRODUCTS, POINTS)]
+        return [number for line in _twice(grid, e, transform_output) for number in line]
 
     def _activated(self, total: Value) -> Value:
         e = self.e

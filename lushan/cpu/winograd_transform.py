@@ -112,10 +112,13 @@ def transform_output(m: Sequence[Number], of: Arithmetic[Number]) -> list[Number
 def transform_weight(weight: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return G·w·Gᵀ of weight [3, 3, …] as float64 [6, 6, …]; the order of the sums is fixed."""
     columns = _multiply_weight(weight.astype(np.float64))
-    return _multiply_weight(columns.swapaxes(0, 1)).swapaxes(0, 1)
+    return np.moveaxis(_multiply_weight(np.moveaxis(columns, 1, 0)), 1, 0)
 
 
 def _multiply_weight(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return G·w over the first axis, without a BLAS, whose order of sums is its own business."""
     G = np.array(matrices()[2], np.float64)
-    return np.stack([g[0] * weight[0] + g[1] * weight[1] + g[2] * weight[2] for g in G])
+    lines: list[NDArray[np.float64]] = [
+        g[0] * weight[0] + g[1] * weight[1] + g[2] * weight[2] for g in G
+    ]
+    return np.stack(lines)
