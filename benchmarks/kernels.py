@@ -22,6 +22,7 @@ import numpy as np
 from lushan.cpu import llvm
 from lushan.cpu.convolution import Argument, ConvolutionKernel, pack_weights
 from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.task import Plane, Task
@@ -103,7 +104,7 @@ def layer(
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
     runs: dict[str, list[Run]] = {"direct": [], "winograd": []}
-    packed, biases = pack_winograd_weights(weight, bias, target)
+    packed, biases = pack_winograd_weights(weight, bias, target, WeightMemory().allocate)
     for _ in range(-(-COLD_BYTES // packed.nbytes) if cold else 1):
         own = packed.copy()
         tasks, planes = winograd_tasks(x, y, None, own, biases, target, activation="relu")

@@ -16,6 +16,7 @@ from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
 from lushan.cpu.lower import Options, lower
+from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
@@ -193,9 +194,7 @@ class CpuProgram:
                 if arena.size >= size:
                     return self._arenas.pop(index)
             self._arenas.clear()  # too small for the present shape: make room for a larger one
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        skip = -raw.ctypes.data % ALIGNMENT
-        return raw[skip : skip + size]
+        return allocate_bytes(size)
 
     def _read(self, plan: NativeProgram, arena: Array, name: str) -> Array:
         """Return a copy of a value without its halo, in its own shape."""

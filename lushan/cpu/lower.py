@@ -15,12 +15,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.cpu.activation import activation_tasks, prelu_tasks
+from lushan.cpu.batch_norm import batch_norm_tasks
 from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.packing import Packer
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
+from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
+from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors
@@ -167,7 +171,9 @@ def _convolution(context: _Context, node: Node) -> Lowering:
     ):
         weights, biases = context.packer.once(
             ("winograd", *node.inputs[1:3]),
-            lambda: pack_winograd_weights(weight, context.bias(node, oc), context.target),
+            lambda: pack_winograd_weights(
+                weight, context.bias(node, oc), context.target, context.packer.allocate
+            ),
         )
         return winograd_tasks(
             x,
@@ -256,6 +262,42 @@ def _global_average_pooling(context: _Context, node: Node) -> Lowering:
     return global_average_pooling_tasks(x, y, context.target), []
 
 
+def _add(context: _Context, node: Node) -> Lowering:
+    a, b, y = (context.planes[name] for name in (*node.inputs, node.name))
+    return add_tasks(a, b, y, context.target), []
+
+
+def _activation(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    kind: Any = node.operator
+    return activation_tasks(kind, x, y, context.target, **options), []
+
+
+def _prelu(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return prelu_tasks(x, y, context.packer[node.inputs[1]], context.target), []
+
+
+def _batch_norm(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight, bias, mean, variance = (context.packer[name] for name in node.inputs[1:])
+    tasks = batch_norm_tasks(x, y, weight, bias, mean, variance, context.target, **options)
+    return tasks, []
+
+
+def _zero_padding_shortcut(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    stride: Any = node.options["stride"]
+    return zero_padding_shortcut_tasks(x, y, context.target, stride=stride), []
+
+
+def _softmax(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return softmax_tasks(x, y, context.target), []
+
+
 _RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
     "convolution": _convolution,
     "fused_convolution": _convolution,
@@ -263,4 +305,13 @@ _RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
     "max_pooling": _max_pooling,
     "average_pooling": _average_pooling,
     "global_average_pooling": _global_average_pooling,
+    "relu": _activation,
+    "leaky_relu": _activation,
+    "sigmoid": _activation,
+    "tanh": _activation,
+    "prelu": _prelu,
+    "add": _add,
+    "zero_padding_shortcut": _zero_padding_shortcut,
+    "batch_norm": _batch_norm,
+    "softmax": _softmax,
 }

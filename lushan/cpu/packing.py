@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lushan.cpu.code import CodeStore
 from lushan.cpu.emit import I32, KernelEmitter, Value
+from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import Target
 
 Packed = TypeVar("Packed")
@@ -38,6 +39,7 @@ class Packer:
         self._target = target
         self._store = store
         self._packed: dict[Hashable, Any] = {}
+        self._memory = WeightMemory()
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -52,6 +54,10 @@ class Packer:
             packed: Packed = self._packed[key]
             return packed
 
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return memory for packed weights, right behind those of the layer before."""
+        return self._memory.allocate(shape)
+
     def panels(
         self, weight: NDArray[np.float32], bias: NDArray[np.float32], vectors: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -65,8 +71,9 @@ class Packer:
         blocks = -(-oc // nr)
         biases = np.zeros((blocks, nr), np.float32)
         biases.reshape(-1)[:oc] = bias
-        filled = oc % nr == 0
-        packed = (np.empty if filled else np.zeros)((blocks, *window, nr), np.float32)
+        packed = self.allocate((blocks, *window, nr))
+        if oc % nr:
+            packed[-1] = 0
         done = self._turn(weight, packed) if weight[0].size % lanes == 0 else 0
         for block in range(done // nr, blocks):
             start = max(done, block * nr)

@@ -19,6 +19,7 @@ Left out: channels that do not fill vectors, other strides, and rows or columns 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -54,7 +55,10 @@ def is_suitable(
 
 
 def pack_winograd_weights(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], target: Target
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    target: Target,
+    allocate: Callable[[tuple[int, ...]], NDArray[np.float32]],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Transform weight [OC, 3, 3, IC] in float64 and pack it into panels of NR output channels.
 
@@ -62,7 +66,7 @@ def pack_winograd_weights(
     """
     oc, _, _, ic = weight.shape
     nr = choose_winograd_vectors(oc, target) * target.lanes
-    packed = np.empty((oc // nr, WINOGRAD_PRODUCTS, ic, nr), np.float32)
+    packed = allocate((oc // nr, WINOGRAD_PRODUCTS, ic, nr))
     for panel, part in zip(packed, weight.reshape(-1, nr, 3, 3, ic), strict=True):
         taps = np.ascontiguousarray(part.transpose(1, 2, 3, 0))
         panel.reshape(POINTS, POINTS, ic, nr)[:] = transform_weight(taps)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lushan.cpu import llvm
 from lushan.cpu.convolution import Fusable
+from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane
 from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips
@@ -78,7 +79,7 @@ def layer(
     plane = Plane("x", x.shape, halo)
     y = Plane("y", (n, height, width, weight.shape[0]), halo[::-1])
     other = None if residual is None else Plane("residual", residual.shape, halo)
-    packed, biases = pack_winograd_weights(weight, bias, target)
+    packed, biases = pack_winograd_weights(weight, bias, target, WeightMemory().allocate)
     tasks, temporaries = winograd_tasks(
         plane, y, other, packed, biases, target, activation=activation, slope=slope
     )

@@ -101,9 +101,11 @@ class Runner:
 
     def run(self, order: np.random.Generator | None = None) -> None:
         """Run task after task; the chunks of each one in turn, or shuffled by ``order``."""
+        bases = self._bases.ctypes.data
         for function, arguments, chunks in self._calls:
-            for chunk in range(chunks) if order is None else order.permutation(chunks):
-                function(self._bases.ctypes.data, arguments.ctypes.data, int(chunk))
+            row = arguments.ctypes.data
+            for chunk in range(chunks) if order is None else order.permutation(chunks).tolist():
+                function(bases, row, chunk)
 
 
 def run_tasks(
