@@ -27,7 +27,7 @@ from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
-from lushan.cpu.tiling import choose_vectors
+from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
@@ -224,8 +224,7 @@ def _linear(context: _Context, node: Node) -> Lowering:
     oc = weight.shape[0]
 
     def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        vectors = choose_vectors(oc, context.target)
-        return context.packer.panels(weight, context.bias(node, oc), vectors)
+        return context.packer.panels(weight, context.bias(node, oc), LINEAR_VECTORS)
 
     def row(plane: Plane) -> Plane:
         return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
