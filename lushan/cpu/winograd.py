@@ -89,23 +89,16 @@ def winograd_tasks(
     ``weights`` and ``biases`` are packed; x has a halo of at least one pixel of zeros. y must not
     share memory with x or ``residual``.
     """
-    images, height, width, oc = y.shape
-    ic = x.shape[3]
-    per_image = winograd_tiles(height, width)
-    tiles = images * per_image
+    ic, oc = x.shape[3], y.shape[3]
+    tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2])
     strips = choose_winograd_strips(tiles, ic, oc, target)
-    columns = -(-width // WINOGRAD_TILE)
+    columns = -(-y.shape[2] // WINOGRAD_TILE)  # tiles of a chunk of stage 1 alone
     cut, blocks = -(-tiles // strips.tiles), weights.shape[0]
     transformed_point = (tiles if strips.shared else strips.tiles) * ic + WINOGRAD_SKEW
     products_point = strips.tiles * (oc // blocks) + WINOGRAD_SKEW
     products_bytes = FLOAT * WINOGRAD_PRODUCTS * products_point
     first: dict[IntEnum, TaskArgument] = {
-        **_places(x, y, residual, weights, biases),
-        Argument.LAST_ROW: height - WINOGRAD_TILE,
-        Argument.LAST_COLUMN: width - WINOGRAD_TILE,
-        Argument.TILE_COLUMNS: columns,
-        Argument.TILES_PER_IMAGE: per_image,
-        Argument.TILES: tiles,
+        **_layer(x, y, residual, weights, biases),
         Argument.TRANSFORMED: SCRATCH,
         Argument.TRANSFORMED_OFFSET: products_bytes,
         Argument.TRANSFORMED_POINT: transformed_point,
@@ -139,14 +132,16 @@ def winograd_tasks(
     return tasks, [plane]
 
 
-def _places(
+def _layer(
     x: Plane,
     y: Plane,
     residual: Plane | None,
     weights: NDArray[np.float32],
     biases: NDArray[np.float32],
 ) -> dict[IntEnum, TaskArgument]:
-    """Return where everything lies, and the strides there."""
+    """Return where everything lies, the strides there, and how pictures are cut into tiles."""
+    images, height, width, _ = y.shape
+    tiles = winograd_tiles(height, width)
     places: dict[IntEnum, TaskArgument] = {
         Argument.X: x.at(x.origin - x.row - x.shape[3]),
         Argument.X_ROW: x.row,
@@ -156,6 +151,11 @@ def _places(
         Argument.Y_IMAGE: y.image,
         Argument.WEIGHTS: weights,
         Argument.BIAS: biases,
+        Argument.LAST_ROW: height - WINOGRAD_TILE,
+        Argument.LAST_COLUMN: width - WINOGRAD_TILE,
+        Argument.TILE_COLUMNS: -(-width // WINOGRAD_TILE),
+        Argument.TILES_PER_IMAGE: tiles,
+        Argument.TILES: images * tiles,
     }
     if residual is not None:
         places[Argument.RESIDUAL] = residual.at()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lushan.cpu.convolution import Fusable
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import WINOGRAD_PRODUCTS, WINOGRAD_TILE, Tile, unrolling
+from lushan.cpu.tiling import WINOGRAD_PRODUCTS, WINOGRAD_TILE, Tile
 from lushan.cpu.winograd_transform import POINTS, transform_input, transform_output
 
 
@@ -227,18 +227,20 @@ class _Emitter:
         e.loop(0, WINOGRAD_PRODUCTS, product)
 
     def _sum(self, a: Value, weights: Value) -> list[Value]:
-        """Loop 4: input channels → MR·NV sums in registers."""
+        """Loop 4: input channels → MR·NV sums in registers.
+
+        One step a turn: with several, LLVM moves loads ahead until sums leave the registers, and
+        the loop's own three instructions hide behind the multiply-adds anyway.
+        """
         e, terms, tile = self.e, self.kernel.input_channels, self.kernel.tile
-        steps = unrolling(terms, tile)
 
         def turn(channel: Value, weights: Value, *sums: Value) -> list[Value]:
-            here, new = e.offset(a, channel), list(sums)
-            for step in range(steps):
-                self._step(e.offset(here, step), e.offset(weights, step * self.nr), new)
-            return [e.offset(weights, steps * self.nr), *new]
+            new = list(sums)
+            self._step(e.offset(a, channel), weights, new)
+            return [e.offset(weights, self.nr), *new]
 
         zeros = [e.splat(0.0)] * (tile.pixels * tile.vectors)
-        return e.loop(0, terms, turn, step=steps, carried=[weights, *zeros])[1:]
+        return e.loop(0, terms, turn, carried=[weights, *zeros])[1:]
 
     def _step(self, a: Value, weights: Value, sums: list[Value]) -> None:
         """One step of the sums: NV vectors of weights against MR transformed numbers."""

@@ -245,15 +245,17 @@ def test_strips_fit_the_cache(target: Target) -> None:
 
 
 @every_target
-def test_no_sum_leaves_the_registers(target: Target) -> None:
-    """The product loop holds all its sums: no store to the stack lies between its multiply-adds."""
-    strips = choose_winograd_strips(196, 64, 64, target)
-    kernel = WinogradKernel(64, 64, strips.tile, True, False)
+@pytest.mark.parametrize(("tiles", "channels"), [(196, 64), (49, 128), (16, 256), (64, 16)])
+def test_no_sum_leaves_the_registers(target: Target, tiles: int, channels: int) -> None:
+    """No vector goes to the stack or comes from there between the multiply-adds of a product."""
+    strips = choose_winograd_strips(tiles, channels, channels, target)
+    kernel = WinogradKernel(channels, channels, strips.tile, strips.shared, True)
     listing = llvm.assembly(kernel.emit("k", target), target)
-    product = r"vfmadd231ps|vfmadd213ps" if target.fma else r"mulps"
-    if not re.search(product, listing):
+    multiply = re.compile(r"\tvfmadd\d+ps" if target.fma else r"\tmulps")
+    if not multiply.search(listing):
         pytest.skip("not the assembly of an x86 processor")
-    blocks = re.split(r"^\.?LBB\S+:", listing, flags=re.MULTILINE)
-    loop = max(blocks, key=lambda block: len(re.findall(product, block)))
-    assert "Spill" not in loop
-    assert "Reload" not in loop
+    sums = strips.tile.pixels * strips.tile.vectors
+    loops = re.findall(r"^(\S+):\n((?:\t.*\n)*?\tj\w+\t\1\n)", listing, re.MULTILINE)
+    products = [body for _, body in loops if len(multiply.findall(body)) == sums]
+    assert len(products) == 1
+    assert not re.search(r"mm\d+.*\(%[re]sp|\(%[re]sp.*mm\d+", products[0])
