@@ -26,8 +26,7 @@ from lushan.cpu.rows import (
 )
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel, Plane, Task
-
-_VECTORS = 4  # in flight for each pixel, with as many of each parameter: fits 16 registers
+from lushan.cpu.tiling import CHANNEL_VECTORS
 
 
 class Argument(IntEnum):
@@ -102,7 +101,7 @@ def emit_channelwise(
                 for (at, used), result in zip(pieces, results, strict=True):
                     e.store(result, y_row, e.add(place, at), lanes=used)
 
-            each_group(e, channels, _VECTORS, group)
+            each_group(e, channels, CHANNEL_VECTORS, group)
 
         e.loop(0, width, pixel)
 

@@ -16,11 +16,7 @@ from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.rows import each_row, image_pointer, plane_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import rows_per_chunk
-
-# Vectors of channels in flight. A float64 sum takes two registers: 8 of 16, and 8 additions hide
-# each other's latency.
-_VECTORS = 4
+from lushan.cpu.tiling import CHANNEL_VECTORS, rows_per_chunk
 
 
 class Argument(IntEnum):
@@ -47,7 +43,7 @@ class GlobalAveragePoolingKernel:
 
     def group(self, target: Target) -> int:
         """Return how many channels are summed at a time."""
-        vectors = min(_VECTORS, self.channels // target.lanes)
+        vectors = min(CHANNEL_VECTORS, self.channels // target.lanes)
         return vectors * target.lanes or self.channels
 
     def emit(self, name: str, target: Target) -> str:

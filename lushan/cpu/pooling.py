@@ -30,10 +30,7 @@ from lushan.cpu.rows import (
 )
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
-
-# Vectors of channels in flight: enough independent operations to hide their latency of 4 cycles,
-# and few enough for 16 registers even where each has a vector of positions beside it.
-_VECTORS = 4
+from lushan.cpu.tiling import CHANNEL_VECTORS
 
 
 class Argument(IntEnum):
@@ -113,7 +110,7 @@ class _Window:
                 at = e.add(e.mul(place, channels), first)
                 self.end(kept, pieces, window, y_row, switches, at)
 
-            each_group(e, channels, _VECTORS, group)
+            each_group(e, channels, CHANNEL_VECTORS, group)
 
         e.loop(0, e.argument(Argument.OUTPUT_WIDTH), column)
 

@@ -24,8 +24,7 @@ from lushan.cpu.rows import (
 )
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
-
-_VECTORS = 8  # copied at a time: only their addresses differ
+from lushan.cpu.tiling import CHANNEL_VECTORS
 
 
 class ShortcutArgument(IntEnum):
@@ -101,7 +100,7 @@ def _copy(e: KernelEmitter, channels: int, x: Value | None, y: Value) -> None:
             e.store(number, y, place, lanes=used)
 
     if channels:
-        each_group(e, channels, _VECTORS, group)
+        each_group(e, channels, CHANNEL_VECTORS, group)
 
 
 def add_tasks(

@@ -75,3 +75,13 @@ def rows_per_chunk(rows: int, row_bytes: int) -> int:
     No result depends on it; it is fixed arithmetic all the same.
     """
     return max(1, min(rows, max(-(-rows // CHUNKS), -(-CHUNK_BYTES // row_bytes))))
+
+
+# Vectors of channels that go through an operator other than a convolution together: as many
+# independent operations as one of them takes cycles (4), and at most 8 registers of 16 where each
+# has a second vector beside it (the positions of maxima, the other half of a float64 sum).
+CHANNEL_VECTORS = 4
+
+# Transposed convolution, (MR, NV) by registers: MR·NV sums, NV weights and one number of the input
+# are 29 of 32, 13 of 16.
+TRANSPOSED_TILES = {32: Tile(6, 4), 16: Tile(5, 2)}

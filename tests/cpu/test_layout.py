@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.task import Plane
-from support.planes import halos, normal, planes, seeds, shapes
+from support.planes import halos, normal, planes, seeds
 from support.run_tasks import Runner, each_target, run_tasks
 
 
@@ -22,7 +22,17 @@ def test_copy_moves_the_real_pixels_only(target, x, halo, seed):
 
 
 @each_target
-@given(x=planes("x", shapes), value=st.sampled_from([0.0, -np.inf, 1.5]), seed=seeds)
+@given(x=planes("x"), seed=seeds)
+def test_a_copy_of_a_copy(target, x, seed):
+    y, z = Plane("y", x.shape, (1, 2, 3, 4)), Plane("z", x.shape)
+    numbers = normal(seed, x.shape)
+    tasks = copy_tasks(x, y, target) + copy_tasks(y, z, target)
+    (copied,) = run_tasks(tasks, {x: numbers}, [z], target, between=[y])
+    np.testing.assert_array_equal(copied, numbers)
+
+
+@each_target
+@given(x=planes("x"), value=st.sampled_from([0.0, -np.inf, 1.5]), seed=seeds)
 def test_the_whole_halo_is_filled_and_nothing_else(target, x, value, seed):
     numbers = normal(seed, x.shape)
     top, bottom, left, right = x.halo
