@@ -28,6 +28,7 @@ from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
+from lushan.cpu.transposed_convolution import transposed_convolution_tasks
 from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
@@ -217,6 +218,15 @@ def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogu
     ]
 
 
+def _transposed_convolution(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    del options["output_padding"]  # the size of y says it
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]]
+    bias = context.packer[node.inputs[2]] if len(node.inputs) > 2 else None
+    return transposed_convolution_tasks(x, y, weight, bias, target=context.target, **options), []
+
+
 def _linear(context: _Context, node: Node) -> Lowering:
     """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
@@ -300,6 +310,7 @@ def _softmax(context: _Context, node: Node) -> Lowering:
 _RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
     "convolution": _convolution,
     "fused_convolution": _convolution,
+    "transposed_convolution": _transposed_convolution,
     "linear": _linear,
     "max_pooling": _max_pooling,
     "average_pooling": _average_pooling,
