@@ -1,4 +1,4 @@
-"""How long each value of a graph is needed: what interpreting, counting and planning memory share."""
+"""How long each value of a graph is needed: interpreting and counting memory must agree on it."""
 
 from __future__ import annotations
 

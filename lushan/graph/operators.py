@@ -287,7 +287,7 @@ def _linear(node: Node, types: Types) -> list[TensorType]:
 
 
 def _cross_entropy(node: Node, types: Types) -> list[TensorType]:
-    """The target holds class indices [N], or distributions [N, K]."""
+    """Accept a target of class indices [N], or of distributions [N, K]."""
     _require(node, types, (None, None))
     n, classes = types[0].shape
     _require(node, types[1:], (n,) if types[1].dtype in INTEGERS else (n, classes))

@@ -11,8 +11,8 @@ After, with ``scale = gamma / sqrt(variance + epsilon)``::
 
 At inference the statistics are constants, so batch norm is a linear map per channel and the
 convolution can absorb it. A pair stays as it is when something else reads ``c``: another node, an
-output, or a value the caller keeps; and when one of its parameters is none, but the output of a
-node, or is updated by a node: then it is no constant. The new parameters are called ``{y}.folded.weight`` and
+output, or a value the caller keeps; and when what should be a parameter is computed by a node, or
+updated by one: then it is no constant. The new parameters are called ``{y}.folded.weight`` and
 ``{y}.folded.bias``, so that a weight shared by several convolutions stays intact for the others.
 """
 

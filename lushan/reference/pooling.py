@@ -140,7 +140,7 @@ def global_average_pooling_backward(
 
 
 def pooling_window(kernel: Pair, stride: Pair | None, padding: Edges) -> Window:
-    """Return the window that a pooling slides; raises UsageError where it could miss every pixel."""
+    """Return the window of a pooling; raises UsageError where it might see nothing but padding."""
     slide = window(kernel, stride=kernel if stride is None else stride, padding=padding)
     (KH, KW), (top, bottom, left, right) = slide.kernel, slide.padding
     if max(top, bottom) >= KH or max(left, right) >= KW:
