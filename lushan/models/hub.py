@@ -101,7 +101,8 @@ def _answers(repository: str, revision: str | None, endpoint: str | None) -> boo
         with _quiet():
             get_hf_file_metadata(address, timeout=_ANSWER_SECONDS)
     except errors.HfHubHTTPError as error:  # an answer too: what it means, _fetch says
-        return error.response.status_code not in (408, 429) and error.response.status_code < 500
+        status = getattr(error.response, "status_code", 500)
+        return status < 500 and status not in (408, 429)
     except Exception:  # of the library's HTTP library, which has changed twice
         return False
     return True

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from lushan.models.hub import download_model, is_hub_name
 from support.torch_files import state_dict_files
 
 pytest.importorskip("huggingface_hub")
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TENSORS = {"fc.bias": np.arange(5, dtype=np.float32)}
@@ -198,16 +200,30 @@ def test_a_hub_that_is_out_of_order_leaves_the_cache(hub: Hub, tmp_path: Path) -
 
 
 def test_the_librarys_own_lines_stay_off_the_terminal(
-    hub: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.error = (500, "")
-    with pytest.raises(ModelError):
+    seen: list[logging.LogRecord] = []
+    bars: list[bool] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    def asked(address: str, **options: object) -> None:
+        logging.getLogger("huggingface_hub.file_download").warning("Retrying in 1s")
+        bars.append(are_progress_bars_disabled())
+
+    logger, listener = logging.getLogger("huggingface_hub"), Listener()
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", asked)
+    logger.addHandler(listener)
+    try:
         download(hub, tmp_path)
-    hub.shutdown()
-    hub.server_close()
-    with pytest.raises(ModelError, match="the hub cannot be reached"):
-        download(hub, tmp_path)
-    assert capfd.readouterr() == ("", "")
+        assert (seen, bars) == ([], [True])
+        logger.warning("afterwards")
+        assert len(seen) == 1
+        assert not are_progress_bars_disabled()
+    finally:
+        logger.removeHandler(listener)
 
 
 def test_what_a_repository_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
