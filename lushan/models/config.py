@@ -64,9 +64,11 @@ class ModelConfig:
             )
         try:
             values = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:  # broken, not UTF-8, nested without end
+        except (ValueError, RecursionError, ModelError) as error:  # broken, nested without end, …
             raise ModelError(
-                "{source}: not valid JSON in UTF-8: {reason}", source=source, reason=str(error)
+                "{source}: not valid JSON in UTF-8: {reason}",
+                source=source,
+                reason=error if isinstance(error, ModelError) else str(error),
             ) from None
         return cls.from_dict(values, source=source)
 
@@ -116,7 +118,7 @@ class ModelConfig:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON value")
+    raise ModelError("{value} is not a JSON value", value=text)
 
 
 def _wrong(source: str, key: str, value: object, expected: ModelError) -> ModelError:
