@@ -9,25 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from lushan.errors import LushanError, UsageError
 from lushan.image.files import find_pictures
 from lushan.models.labels import Labels
 from lushan.recognizer import Recognizer
+from lushan.text import first_few
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Counts of pictures: how many were read, and how many of them were answered correctly.
 
-    ``errors`` are the pictures that could not be read, as (path, reason).
+    ``errors`` are the pictures that could not be read, as (path, reason); ``unlabelled`` is how
+    many pictures lie outside the folders of the classes, where nobody says what is on them.
     """
 
     images: int
     top1: int
     top5: int
     errors: list[tuple[str, LushanError]] = field(default_factory=list)
+    unlabelled: int = 0
 
 
 def labelled_pictures(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
@@ -49,8 +53,8 @@ def labelled_pictures(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
             "its classes are {known}",
             folder=str(folder),
             count=len(unknown),
-            unknown=_shortened(unknown),
-            known=_shortened(list(labels.names)),
+            unknown=first_few(unknown),
+            known=first_few(labels.names),
         )
     pictures = [(path, indices[name.name]) for name in classes for path in find_pictures(name)]
     if not pictures:
@@ -81,9 +85,9 @@ def evaluate(
             top5 += index in [prediction.index for prediction in answer]
         if progress:
             progress(done, len(pictures))
-    return Evaluation(len(pictures) - len(errors), top1, top5, errors)
+    return Evaluation(len(pictures) - len(errors), top1, top5, errors, _unlabelled(folder))
 
 
-def _shortened(names: list[str], most: int = 10) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, … ({len(names)})"
+def _unlabelled(folder: Path) -> int:
+    """Count the pictures that lie in ``folder`` itself, which come before those below it."""
+    return len(list(takewhile(lambda path: path.parent == folder, find_pictures(folder))))

@@ -6,24 +6,26 @@ preprocessing anywhere, so an answer does not depend on which door the picture c
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lushan import passes
 from lushan.cores import usable_cores
-from lushan.errors import LushanError, UsageError
+from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph import interpret
 from lushan.graph.executor import Engine
-from lushan.image.decode import InputReport, decode
+from lushan.image.decode import InputReport, PictureSource, decode
+from lushan.image.sources import source_name
 from lushan.models.labels import Labels
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import DEFAULT, Model, load_model
@@ -33,7 +35,9 @@ ENGINES: Mapping[str, Engine] = {"reference": interpret.compile}
 PRECISIONS = ("float32",)
 LANGUAGES = ("en", "zh")
 
-Source: TypeAlias = Any  # path | bytes | file object | PIL image | uint8 array [H, W, 3]
+# A picture, or a function that gets it when its turn comes.
+Source: TypeAlias = PictureSource | Callable[[], PictureSource]
+Prepared: TypeAlias = tuple[npt.NDArray[np.float32], InputReport]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Recognizer:
             raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model
         self.threads = threads or usable_cores()
+        self._closed = False
         graph, weights = passes.apply(model.graph, model.weights)
         self._output = graph.outputs[0]
         self._program = ENGINES[engine](graph, weights, threads=threads)
@@ -105,9 +110,10 @@ class Recognizer:
     def classify(self, source: Source, *, top: int | None = None, lang: str = "en") -> Predictions:
         """Return the ``top`` most probable classes of one picture, best first.
 
-        ``source`` is a path, bytes, a binary file object, a PIL image or a uint8 array [H, W, 3].
-        ``top`` None means five, or all classes if there are fewer. Raises PictureError for a
-        picture that cannot be read, UsageError for a ``top`` or ``lang`` that cannot be.
+        ``source`` is a path, bytes, a binary file object, a PIL image, a uint8 array [H, W, 3], or
+        a function that gives one of these. ``top`` None means five, or all classes if there are
+        fewer. Raises PictureError for a picture that cannot be read, UsageError for a ``top`` or
+        ``lang`` that cannot be, ModelError for weights so broken that the scores are no numbers.
         """
         top = self._check(top, lang)
         pixels, report = self._prepare(source)
@@ -123,15 +129,17 @@ class Recognizer:
     ) -> Iterator[Predictions | LushanError]:
         """Yield the answer for each picture, in order; a picture that fails yields its error.
 
-        Pictures are decoded by ``threads`` threads ahead of the network and run ``batch`` at a
-        time; None lets the size of the network's input decide. ``sources`` may be endless: no
-        more than two batches of it are read ahead. A source may also be a function that gives the
-        source: a decoding thread calls it, and a LushanError it raises is yielded in its place.
+        Pictures are decoded by ``threads`` threads and run ``batch`` at a time, as soon as so many
+        are there, while the next batch is read and decoded; None lets the size of the network's
+        input decide. For a live source, whose next picture takes its time, choose 1. ``sources``
+        may be endless: no more than two batches are read ahead, in a thread of their own, which
+        closing the iterator waits for. Where a source is a function, a decoding thread calls it,
+        and a LushanError it raises is yielded in its place. Raises as ``classify`` does.
         """
-        if isinstance(sources, str | bytes | Path):
+        if _is_single(sources):
             raise UsageError(
                 "classify_many takes several pictures; received the single {value!r}",
-                value=sources if not isinstance(sources, bytes) else "<bytes>",
+                value=_name(sources),
             )
         if batch is not None and (type(batch) is not int or batch < 1):
             raise UsageError("batch should be 1 or more; received {value!r}", value=batch)
@@ -140,9 +148,13 @@ class Recognizer:
     def scores(self, batch: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the scores before softmax, float32 [N, classes].
 
-        ``batch`` is float32 [N, H, W, 3], already preprocessed, of any height and width that the
-        network can take. Raises UsageError for another rank, type or number of channels.
+        ``batch`` is [N, H, W, 3], already preprocessed, of any height and width that the network
+        can take; other float types are converted to float32. Raises UsageError for another rank,
+        type or number of channels, and once the recognizer is closed. Scores beyond float32 are
+        infinite or NaN: look before you use them.
         """
+        if self._closed:
+            raise UsageError("the recognizer is closed: load it again")
         array = np.asarray(batch)
         if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
             raise UsageError(
@@ -154,11 +166,13 @@ class Recognizer:
                 dtype=str(array.dtype),
             )
         inputs = {INPUT: np.ascontiguousarray(array, np.float32)}
-        scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
         return scores
 
     def close(self) -> None:
         """Give back the engine's memory and threads; a closed recognizer refuses to run."""
+        self._closed = True
         self._program.close()
 
     def __enter__(self) -> Recognizer:
@@ -190,7 +204,7 @@ class Recognizer:
         shape = self.model.preprocessing
         return max(1, min(128, 16 * 224 * 224 // (shape.height * shape.width)))
 
-    def _prepare(self, source: Source) -> tuple[npt.NDArray[np.float32], InputReport]:
+    def _prepare(self, source: Source) -> Prepared:
         """Decode and preprocess one picture → float32 [H, W, 3] and the report."""
         picture = decode(source() if callable(source) else source)
         return self.model.preprocessing(picture), picture.report
@@ -198,24 +212,34 @@ class Recognizer:
     def _stream(
         self, sources: Iterator[Source], top: int, lang: str, batch: int
     ) -> Iterator[Predictions | LushanError]:
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
-        ahead: deque[Future[Any]] = deque()
+        decoders = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
+        reader = ThreadPoolExecutor(1, thread_name_prefix="lushan-read")
+        stopped = Event()
+
+        def read() -> list[Future[Prepared]]:
+            """Take one batch of sources and have them decoded."""
+            futures = []
+            for source in islice(sources, batch):
+                futures.append(decoders.submit(self._prepare, source))
+                if stopped.is_set():
+                    break
+            return futures
+
         try:
-            while True:
-                for source in islice(sources, 2 * batch - len(ahead)):
-                    ahead.append(pool.submit(self._prepare, source))
-                if not ahead:
-                    return
-                ready = [ahead.popleft() for _ in range(min(batch, len(ahead)))]
+            ahead = reader.submit(read)
+            while ready := ahead.result():
+                ahead = reader.submit(read)
                 yield from self._finish(ready, top, lang)
         finally:
-            pool.shutdown(cancel_futures=True)
+            stopped.set()
+            reader.shutdown(cancel_futures=True)
+            decoders.shutdown(cancel_futures=True)
 
     def _finish(
-        self, ready: list[Future[Any]], top: int, lang: str
+        self, ready: list[Future[Prepared]], top: int, lang: str
     ) -> list[Predictions | LushanError]:
         """Run the pictures of one batch that could be read; errors keep their places."""
-        slots: list[Any] = []
+        slots: list[Prepared | LushanError] = []
         for future in ready:
             try:
                 slots.append(future.result())
@@ -232,6 +256,12 @@ class Recognizer:
         self, scores: npt.NDArray[np.float32], reports: list[InputReport], top: int, lang: str
     ) -> list[Predictions]:
         """Name the best classes: scores [N, classes] → N answers."""
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                "{model}: its scores are not all finite: the weights are damaged, or too large for "
+                "float32",
+                model=self.model.name,
+            )
         probabilities, best = softmax(scores), top_k(scores, top)
         return [
             Predictions(
@@ -259,3 +289,18 @@ def _choose(name: str, value: object, accepted: tuple[str, ...]) -> None:
             accepted=", ".join(accepted),
             value=value,
         )
+
+
+def _is_single(sources: object) -> bool:
+    """Return whether ``sources`` is one picture, also where that can be iterated over."""
+    if isinstance(sources, np.ndarray):
+        return sources.ndim < 4
+    if isinstance(sources, (str, bytes, bytearray, memoryview, os.PathLike)):
+        return True
+    return callable(getattr(sources, "read", None)) or not isinstance(sources, Iterable)
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, bytes, bytearray, memoryview, os.PathLike)):
+        return source_name(source)
+    return f"<{type(source).__name__}>"

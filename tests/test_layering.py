@@ -13,7 +13,7 @@ ROOT = Path(lushan.__file__).parent
 
 # Each layer may import itself and the layers before it. Modules directly in lushan/ are layers too.
 LAYERS = (
-    {"translations"},
+    {"text", "translations"},
     {"errors"},
     {"cores", "image", "reference"},
     {"graph"},

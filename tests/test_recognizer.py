@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import lushan
-from lushan.errors import GraphError, LushanError, ModelError, PictureError, UsageError
+from lushan.errors import LushanError, ModelError, PictureError, UsageError
+from lushan.models.checkpoint import read_model_folder, read_tensors, write_model_folder
 from support.small_models import write_small_model
 
 
@@ -67,6 +68,15 @@ def test_scores_are_what_probabilities_come_from(recognizer: lushan.Recognizer) 
         assert prediction.probability == pytest.approx(share, rel=1e-5)
 
 
+def test_other_float_types_are_converted(recognizer: lushan.Recognizer) -> None:
+    batch = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float16)
+    expected = recognizer.scores(batch.astype(np.float32))
+    for dtype in (np.float16, np.float64):
+        scores = recognizer.scores(batch.astype(dtype))
+        assert scores.dtype == np.float32
+        assert np.array_equal(scores, expected)
+
+
 def test_other_picture_sizes_run(recognizer: lushan.Recognizer) -> None:
     assert recognizer.scores(np.zeros((1, 50, 33, 3), np.float32)).shape == (1, 3)
 
@@ -100,6 +110,118 @@ def test_many_reads_ahead_no_further_than_two_batches(recognizer: lushan.Recogni
     assert taken <= 8
     answers.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("lushan-decode")]
+
+
+def test_a_batch_is_answered_before_the_next_is_there(recognizer: lushan.Recognizer) -> None:
+    """A live source: its fifth picture comes when the first has been answered."""
+    answered = threading.Event()
+
+    def live() -> Iterator[np.ndarray]:
+        for index in range(8):
+            if index >= 4:
+                assert answered.wait(30)
+            yield pixels(index)
+
+    answers = recognizer.classify_many(live(), batch=4)
+    first = next(answers)
+    answered.set()
+    labels = [answer[0].label for answer in (first, *answers)]
+    assert labels == [recognizer.classify(pixels(index))[0].label for index in range(8)]
+
+
+def test_the_next_batch_is_read_while_one_is_computed(
+    recognizer: lushan.Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = threading.Event()
+
+    def sources() -> Iterator[np.ndarray]:
+        yield pixels(0)
+        second.set()
+        yield pixels(1)
+
+    def scores(self: lushan.Recognizer, batch: np.ndarray) -> np.ndarray:
+        assert second.wait(30)
+        return np.zeros((len(batch), 3), np.float32)
+
+    monkeypatch.setattr(lushan.Recognizer, "scores", scores)
+    assert len(list(recognizer.classify_many(sources(), batch=1))) == 2
+
+
+def test_what_the_sources_raise_reaches_the_caller(recognizer: lushan.Recognizer) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield from [pixels(0), pixels(1)]
+        raise KeyError("camera")
+
+    answers = recognizer.classify_many(broken(), batch=1)
+    assert next(answers) == recognizer.classify(pixels(0))
+    with pytest.raises(KeyError, match="camera"):
+        list(answers)
+    assert not [t for t in threading.enumerate() if t.name.startswith("lushan-")]
+
+
+def test_pictures_are_decoded_by_as_many_threads_as_told(model_folder: Path) -> None:
+    together = threading.Barrier(3)
+
+    def source() -> np.ndarray:
+        together.wait(30)  # breaks unless three threads are here at once
+        return pixels()
+
+    with lushan.load(model_folder, threads=3) as recognizer:
+        assert recognizer.threads == 3
+        answers = list(recognizer.classify_many([source] * 3))
+    assert not any(isinstance(answer, LushanError) for answer in answers)
+
+
+def test_every_usable_core_decodes_unless_told(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lushan.recognizer.usable_cores", lambda: 5)
+    with lushan.load(model_folder) as recognizer:
+        assert recognizer.threads == 5
+
+
+@pytest.mark.parametrize(
+    ("sources", "named"),
+    [
+        ("a.png", "'a.png'"),
+        (Path("a.png"), "'a.png'"),
+        (b"\x89PNG", "'<bytes>'"),
+        (bytearray(b"\x89PNG"), "'<bytes>'"),
+        (memoryview(b"\x89PNG"), "'<bytes>'"),
+        (pixels(), "'<ndarray>'"),
+        (pixels()[..., 0], "'<ndarray>'"),
+        (io.BytesIO(png(pixels())), "'<BytesIO>'"),
+        (Image.fromarray(pixels()), "'<Image>'"),
+        (pixels, "'<function>'"),
+    ],
+)
+def test_one_picture_is_not_many(
+    recognizer: lushan.Recognizer, sources: object, named: str
+) -> None:
+    with pytest.raises(UsageError, match="takes several pictures; received the single") as caught:
+        recognizer.classify_many(sources)
+    assert str(caught.value).endswith(named)
+
+
+def test_an_array_of_pictures_is_many(recognizer: lushan.Recognizer) -> None:
+    batch = np.stack([pixels(0), pixels(1)])
+    expected = [recognizer.classify(picture) for picture in batch]
+    assert list(recognizer.classify_many(batch, batch=1)) == expected
+
+
+def test_weights_beyond_float32_are_told_once_and_by_name(tmp_path: Path) -> None:
+    folder = write_small_model(tmp_path / "model")
+    tensors = read_tensors(folder / "model.safetensors")
+    tensors["fc.weight"] = tensors["fc.weight"] * np.float32(1e38)
+    write_model_folder(folder, read_model_folder(folder)[0], tensors)
+    with lushan.load(folder) as recognizer:
+        with pytest.raises(ModelError, match="its scores are not all finite") as caught:
+            recognizer.classify(pixels())
+        assert str(caught.value).startswith(f"{folder}: ")
+        with pytest.raises(ModelError, match="its scores are not all finite"):
+            list(recognizer.classify_many([pixels()]))
+        batch = np.full((1, 32, 32, 3), 9, np.float32)
+        assert not np.isfinite(recognizer.scores(batch)).all()
 
 
 def test_many_of_nothing(recognizer: lushan.Recognizer) -> None:
@@ -147,8 +269,6 @@ def test_wrong_batches(recognizer: lushan.Recognizer) -> None:
             recognizer.scores(np.zeros(shape, np.float32))
     with pytest.raises(UsageError, match="received uint8"):
         recognizer.scores(np.zeros((1, 32, 32, 3), np.uint8))
-    with pytest.raises(UsageError, match="takes several pictures"):
-        recognizer.classify_many("a.png")
     with pytest.raises(UsageError, match="batch should be 1 or more"):
         recognizer.classify_many([], batch=0)
 
@@ -169,8 +289,10 @@ def test_wrong_loads(model_folder: Path) -> None:
 def test_a_closed_recognizer_refuses(tmp_path: Path) -> None:
     recognizer = lushan.load(write_small_model(tmp_path / "model"))
     recognizer.close()
-    with pytest.raises(GraphError, match="closed"):
-        recognizer.classify(pixels())
+    for call in (recognizer.classify, lambda source: list(recognizer.classify_many([source]))):
+        with pytest.raises(UsageError, match="the recognizer is closed: load it again"):
+            call(pixels())
+    recognizer.close()
 
 
 def test_bare_weights_are_recognised_by_their_tensors(shared: Path) -> None:

@@ -19,6 +19,7 @@ from lushan.cli.options import (
     report,
 )
 from lushan.cli.progress import progress_bar
+from lushan.errors import UsageError
 from lushan.evaluation import evaluate as count
 from lushan.recognizer import load
 
@@ -45,6 +46,14 @@ def evaluate(
             counts = count(recognizer, folder, progress=progress)
         for _, error in counts.errors:
             report(error, language)
+        if counts.unlabelled:
+            notice = UsageError(
+                "{folder}: {count} pictures lie directly in it, in the folder of no class; they "
+                "are not counted",
+                folder=str(folder),
+                count=counts.unlabelled,
+            )
+            report(notice, language)
         if format_ is ReportFormat.json:
             errors = [
                 {"source": source, "error": error.message(language)}
@@ -62,5 +71,7 @@ def evaluate(
             for name, right in (("top-1", counts.top1), ("top-5", counts.top5)):
                 share = 100 * right / max(1, counts.images)
                 print(f"{name}  {share:6.2f} %  {right} / {counts.images}")
+            if counts.errors:
+                print(f"failed {len(counts.errors)}")
     if counts.errors:
         raise typer.Exit(1)

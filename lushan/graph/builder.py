@@ -7,9 +7,10 @@ padding); the methods here accept the short forms that people write.
 
 from __future__ import annotations
 
+from lushan.errors import GraphError
 from lushan.graph.ir import Attribute, Graph, Node, Shape, TensorType, Value, make_node
-from lushan.graph.operators import OPERATORS
-from lushan.graph.verify import verify
+from lushan.graph.operators import output_types
+from lushan.graph.verify import check_signature, verify
 
 
 class GraphBuilder:
@@ -23,7 +24,10 @@ class GraphBuilder:
 
     def channels(self, name: str) -> int:
         """Return the last dimension of the value ``name``: its channels or features."""
-        return self._types[name].shape[-1] or 0
+        shape = self._type(name).shape
+        if not shape or shape[-1] is None:
+            raise GraphError("the channels of {name!r} are not known", name=name)
+        return shape[-1]
 
     def input(self, name: str, shape: Shape, dtype: str = "float32") -> str:
         """Add an input; ``None`` in ``shape`` is a size known at run time."""
@@ -47,13 +51,23 @@ class GraphBuilder:
         updates: tuple[str, ...] = (),
         **attributes: Attribute,
     ) -> str:
-        """Add a node called ``name``, which is also its first output."""
+        """Add a node called ``name``, which is also its first output.
+
+        Raises GraphError for an unknown operator or value, and for what its signature or its shape
+        rule refuses.
+        """
         outputs = (name, *more_outputs)
         node = make_node(operator, inputs, outputs, updates=updates, **attributes)
-        types = OPERATORS[operator].shapes(node, [self._types[value] for value in inputs])
+        check_signature(node)
+        types = output_types(node, [self._type(value) for value in inputs])
         self._types.update(zip(outputs, types, strict=True))
         self._nodes.append(node)
         return name
+
+    def _type(self, name: str) -> TensorType:
+        if name not in self._types:
+            raise GraphError("nothing called {name!r} has been added to the graph", name=name)
+        return self._types[name]
 
     def convolution(
         self,

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lushan.errors import GraphError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Node
+from lushan.graph.liveness import last_uses
 from lushan.graph.verify import infer_types, verify
 from lushan.reference import (
     activation as activations,
@@ -59,7 +62,7 @@ class ReferenceProgram:
             value.name: weights[value.name].copy() if value.name in updated else weights[value.name]
             for value in graph.parameters
         }
-        self._dying = _last_readers(graph, set(self._wanted))
+        self._ends = last_uses(graph, self._wanted)
         self._closed = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -69,11 +72,15 @@ class ReferenceProgram:
         check_inputs(self._graph, inputs)
         infer_types(self._graph, {name: array.shape for name, array in inputs.items()})
         values: dict[str, Array] = {**self.parameters, **inputs}
-        for node, dying in zip(self._graph.nodes, self._dying, strict=True):
+        for node, ends in zip(self._graph.nodes, self._ends, strict=True):
             self._run(node, values)
-            for name in dying:
+            for name in ends:
                 del values[name]
-        return {name: values[name] for name in self._wanted}
+        # What a caller gets is the caller's: neither its own input again nor our parameter.
+        foreign = {*inputs, *self.parameters}
+        return {
+            name: values[name].copy() if name in foreign else values[name] for name in self._wanted
+        }
 
     def _run(self, node: Node, values: dict[str, Array]) -> None:
         function = MEANINGS[node.operator]
@@ -83,7 +90,8 @@ class ReferenceProgram:
             results = (results,)
         # An operator returns its outputs, then the new values of the parameters it updates.
         outputs, updates = results[: len(node.outputs)], results[len(results) - len(node.updates) :]
-        values.update(zip(node.outputs, outputs, strict=True))
+        # A loss comes as a number; a value is an array, of any rank.
+        values.update(zip(node.outputs, map(np.asarray, outputs), strict=True))
         for name, new in zip(node.updates, updates, strict=True):
             self.parameters[name][...] = new
 
@@ -91,19 +99,6 @@ class ReferenceProgram:
         """Forget the parameters; see ``lushan.graph.executor.Program``."""
         self._closed = True
         self.parameters = {}
-
-
-def _last_readers(graph: Graph, kept: set[str]) -> list[list[str]]:
-    """Return, for each node, the values that nothing after it reads."""
-    dying: list[list[str]] = [[] for _ in graph.nodes]
-    seen = kept | {value.name for value in graph.parameters}
-    for index in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[index]
-        for name in dict.fromkeys((*node.inputs, *node.outputs)):
-            if name not in seen:
-                seen.add(name)
-                dying[index].append(name)
-    return dying
 
 
 def _fused_convolution(

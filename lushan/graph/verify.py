@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lushan.errors import GraphError
-from lushan.graph.ir import Graph, Node, Shape, TensorType
-from lushan.graph.operators import OPERATORS
+from lushan.graph.ir import Graph, Node, Shape, TensorType, Value
+from lushan.graph.operators import FLOATS, INTEGERS, OPERATORS, output_types
 
 
 def verify(graph: Graph) -> None:
@@ -18,14 +18,16 @@ def verify(graph: Graph) -> None:
 
     The rules: every value has one definition, before its first use; every operator is known and
     has the inputs, outputs, attributes and updates of its signature; only parameters are updated;
-    every shape rule holds; outputs exist, and there is at least one.
+    element types are known ones, sizes at least 1 and those of parameters known; every shape rule
+    holds; outputs exist, and there is at least one.
     """
     defined: set[str] = set()
     for value in (*graph.inputs, *graph.parameters):
         _define(value.name, defined)
+        _check_declaration(value, known=value in graph.parameters)
     parameters = {value.name for value in graph.parameters}
     for node in graph.nodes:
-        _check_signature(node)
+        check_signature(node)
         for name in node.inputs:
             if name not in defined:
                 raise GraphError(
@@ -73,8 +75,7 @@ def infer_types(
             )
         types[name] = TensorType(tuple(shape), declared.dtype)
     for node in graph.nodes:
-        rule = OPERATORS[node.operator].shapes
-        outputs = rule(node, [types[name] for name in node.inputs])
+        outputs = output_types(node, [types[name] for name in node.inputs])
         types.update(zip(node.outputs, outputs, strict=True))
     return types
 
@@ -96,7 +97,24 @@ def _define(name: str, defined: set[str]) -> None:
     defined.add(name)
 
 
-def _check_signature(node: Node) -> None:
+def _check_declaration(value: Value, *, known: bool) -> None:
+    sizes = value.type.shape
+    if (
+        value.type.dtype not in (*FLOATS, *INTEGERS)
+        or any(size is not None and size < 1 for size in sizes)
+        or (known and None in sizes)
+    ):
+        raise GraphError(
+            "{name!r} is declared as {type}; sizes are at least 1, those of a parameter known, "
+            "and elements one of {known}",
+            name=value.name,
+            type=str(value.type),
+            known=", ".join((*FLOATS, *INTEGERS)),
+        )
+
+
+def check_signature(node: Node) -> None:
+    """Raise GraphError unless ``node`` has what the signature of its operator asks for."""
     operator = OPERATORS.get(node.operator)
     if operator is None:
         raise GraphError(
@@ -107,7 +125,7 @@ def _check_signature(node: Node) -> None:
     counts = (
         ("inputs", len(node.inputs), operator.inputs),
         ("outputs", len(node.outputs), operator.outputs),
-        ("updates", len(node.updates), (operator.updates, operator.updates)),
+        ("updates", len(node.updates), (len(operator.updates),) * 2),
     )
     for what, count, (least, most) in counts:
         if not least <= count <= most:
@@ -120,6 +138,15 @@ def _check_signature(node: Node) -> None:
                 least=least,
                 most=most,
             )
+    updates = tuple(node.inputs[position] for position in operator.updates)
+    if node.updates != updates:
+        raise GraphError(
+            "{operator} {node!r} updates {received}; of its inputs these should be {expected}",
+            operator=node.operator,
+            node=node.name,
+            received=list(node.updates),
+            expected=list(updates),
+        )
     options = node.options
     if options.keys() != operator.attributes.keys():
         raise GraphError(

@@ -277,7 +277,7 @@ def _damaged(source: str, format_name: str | None, error: Exception) -> PictureE
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> str | LushanError:
     if isinstance(error, MemoryError):
-        return "not enough memory"
+        return PictureError("not enough memory")
     return str(error).strip() or type(error).__name__

@@ -18,6 +18,7 @@ from PIL import Image
 from lushan.errors import ModelError
 from lushan.image.decode import Picture
 from lushan.image.resize import INTERPOLATIONS, Box, Size, resize_and_crop
+from lushan.text import brief
 
 Triple = tuple[float, float, float]
 
@@ -53,38 +54,43 @@ class Preprocessing:
     std: Triple = _STD
 
     def __post_init__(self) -> None:
-        _check_side("height", self.height)
-        _check_side("width", self.width)
-        _check_choice("interpolation", self.interpolation, tuple(INTERPOLATIONS))
-        _check_crop_pct("crop_pct", self.crop_pct, self.height, self.width)
-        _check_choice("crop_mode", self.crop_mode, _CROP_MODES)
-        _check_triple("mean", self.mean, positive=False)
-        _check_triple("std", self.std, positive=True)
+        source = "Preprocessing"
+        _check_side(source, "height", self.height)
+        _check_side(source, "width", self.width)
+        _check_choice(source, "interpolation", self.interpolation, tuple(INTERPOLATIONS))
+        _check_crop_pct(source, "crop_pct", self.crop_pct, self.height, self.width)
+        _check_choice(source, "crop_mode", self.crop_mode, _CROP_MODES)
+        _check_triple(source, "mean", self.mean, positive=False)
+        _check_triple(source, "std", self.std, positive=True)
 
     @classmethod
-    def from_pretrained_cfg(cls, cfg: Mapping[str, object]) -> Preprocessing:
+    def from_pretrained_cfg(
+        cls, cfg: Mapping[str, object], *, source: str = "config"
+    ) -> Preprocessing:
         """Return the recipe that ``cfg``, a ``pretrained_cfg`` as timm writes it, describes.
 
         ``test_input_size`` and ``test_crop_pct`` win where present, for this is evaluation.
         Missing or null keys get timm's defaults: 224×224, bicubic, crop_pct 0.875, ImageNet's
         mean and standard deviation. Keys of no concern here are left alone. Raises
-        ``ModelError`` naming the key and its value.
+        ``ModelError`` naming ``source``, the key and its value.
         """
         size_key, size = _first_of(cfg, ("test_input_size", "input_size"), (3, _SIDE, _SIDE))
-        height, width = _check_input_size(size_key, size)
+        height, width = _check_input_size(source, size_key, size)
         pct_key, crop_pct = _first_of(cfg, ("test_crop_pct", "crop_pct"), _CROP_PCT)
-        _, interpolation = _first_of(cfg, ("interpolation",), _INTERPOLATION)
-        _, crop_mode = _first_of(cfg, ("crop_mode",), _CROP_MODE)
-        if interpolation == "random":  # a habit of training; timm evaluates it as bilinear
-            interpolation = "bilinear"
+        mode_key, mode = _first_of(cfg, ("interpolation",), _INTERPOLATION)
+        crop_key, crop_mode = _first_of(cfg, ("crop_mode",), _CROP_MODE)
+        mean_key, mean = _first_of(cfg, ("mean",), _MEAN)
+        std_key, std = _first_of(cfg, ("std",), _STD)
+        if mode == "random":  # a habit of training; timm evaluates it as bilinear
+            mode = "bilinear"
         return cls(
             height=height,
             width=width,
-            interpolation=_check_choice("interpolation", interpolation, tuple(INTERPOLATIONS)),
-            crop_pct=_check_crop_pct(pct_key, crop_pct, height, width),
-            crop_mode=_check_choice("crop_mode", crop_mode, _CROP_MODES),
-            mean=_check_triple("mean", _first_of(cfg, ("mean",), _MEAN)[1], positive=False),
-            std=_check_triple("std", _first_of(cfg, ("std",), _STD)[1], positive=True),
+            interpolation=_check_choice(source, mode_key, mode, tuple(INTERPOLATIONS)),
+            crop_pct=_check_crop_pct(source, pct_key, crop_pct, height, width),
+            crop_mode=_check_choice(source, crop_key, crop_mode, _CROP_MODES),
+            mean=_check_triple(source, mean_key, mean, positive=False),
+            std=_check_triple(source, std_key, std, positive=True),
         )
 
     def to_pretrained_cfg(self) -> dict[str, object]:
@@ -158,62 +164,66 @@ def _first_of(
 ) -> tuple[str, object]:
     for key in keys:
         if cfg.get(key) is not None:
-            return key, cfg[key]
-    return keys[-1], default
+            return f"pretrained_cfg.{key}", cfg[key]
+    return f"pretrained_cfg.{keys[-1]}", default
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_side(key: str, value: object) -> None:
+def _check_side(source: str, key: str, value: object) -> None:
     if type(value) is not int or not 1 <= value <= _LARGEST_SIDE:
         raise ModelError(
-            "preprocessing: {key} must be a whole number from 1 to {largest}, it is {value}",
+            "{source}: {key} must be a whole number from 1 to {largest}, it is {value}",
+            source=source,
             key=key,
             largest=_LARGEST_SIDE,
-            value=repr(value),
+            value=brief(value),
         )
 
 
-def _check_input_size(key: str, value: object) -> tuple[int, int]:
+def _check_input_size(source: str, key: str, value: object) -> tuple[int, int]:
     sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(sides) != 3 or sides[0] != 3:
         raise ModelError(
-            "preprocessing: {key} must be [3, height, width] for RGB pictures, it is {value}",
+            "{source}: {key} must be [3, height, width] for RGB pictures, it is {value}",
+            source=source,
             key=key,
-            value=repr(value),
+            value=brief(value),
         )
     for side in sides[1:]:
-        _check_side(key, side)
+        _check_side(source, key, side)
     return sides[1], sides[2]
 
 
-def _check_crop_pct(key: str, value: object, height: int, width: int) -> float:
+def _check_crop_pct(source: str, key: str, value: object, height: int, width: int) -> float:
     if isinstance(value, (int, float)) and _is_number(value) and value > 0:
         largest, smallest = max(height, width) / value, min(height, width) / value
         if smallest >= 1 and largest <= _LARGEST_SIDE:
             return float(value)
     raise ModelError(
-        "preprocessing: {key} must be a number like 0.875, the part of the resized side that the "
+        "{source}: {key} must be a number like 0.875, the part of the resized side that the "
         "crop keeps, it is {value}",
+        source=source,
         key=key,
-        value=repr(value),
+        value=brief(value),
     )
 
 
-def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> str:
+def _check_choice(source: str, key: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ModelError(
-            "preprocessing: {key} must be one of {choices}, it is {value}",
+            "{source}: {key} must be one of {choices}, it is {value}",
+            source=source,
             key=key,
             choices=", ".join(choices),
-            value=repr(value),
+            value=brief(value),
         )
     return value
 
 
-def _check_triple(key: str, value: object, *, positive: bool) -> Triple:
+def _check_triple(source: str, key: str, value: object, *, positive: bool) -> Triple:
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     # Far beyond sense already, and still fine in float32.
     lowest, highest = (1e-6 if positive else -1e6), 1e6
@@ -221,9 +231,10 @@ def _check_triple(key: str, value: object, *, positive: bool) -> Triple:
         red, green, blue = (float(number) for number in numbers)
         return red, green, blue
     raise ModelError(
-        "preprocessing: {key} must be three numbers from {lowest} to {highest}, it is {value}",
+        "{source}: {key} must be three numbers from {lowest} to {highest}, it is {value}",
+        source=source,
         key=key,
         lowest=lowest,
         highest=highest,
-        value=repr(value),
+        value=brief(value),
     )

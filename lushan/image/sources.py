@@ -42,6 +42,8 @@ def open_source(source: object, name: str) -> Iterator[BinaryIO]:
     path, bytes and binary file object.
     """
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise PictureError("the path of a picture is empty")
         with _open_path(Path(os.fsdecode(source)), name) as file:
             yield _not_empty(file, name)
     elif isinstance(source, (bytes, bytearray, memoryview)):

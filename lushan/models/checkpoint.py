@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from lushan.errors import ModelError
 from lushan.models.model_folder import read_model_folder, write_model_folder
-from lushan.models.pickle_machine import printable
 from lushan.models.safetensors_file import read_safetensors
 from lushan.models.torch_file import ZIP_SIGNATURES, TorchFile
 from lushan.models.torch_pickle import StoredTensor
+from lushan.text import first_few, printable
 
 __all__ = [
     "from_parameters",
@@ -46,6 +46,7 @@ CONTAINERS = (
 # What torch's wrappers put before every name, and counters that only training needs.
 PREFIXES = ("module.", "_orig_mod.")
 COUNTERS = ("num_batches_tracked", "n_averaged")
+VARIANCE = "running_var"  # of a batch norm, which takes its square root
 LONGEST_LIST = 20
 
 
@@ -95,17 +96,29 @@ def to_parameters(
     ``shapes`` are lushan's: a convolution weight is [OC,KH,KW,IC], and the tensor for it
     [OC,IC,KH,KW]. A fully connected weight [OC,IC] may also be stored as a 1×1 convolution.
     Raises one ModelError that lists everything missing, unexpected, of a wrong shape, not of a
-    floating-point type, or holding NaN or infinity.
+    floating-point type, holding NaN or infinity, or a variance below 0.
     """
-    misshapen, not_float, not_finite = [], [], []
+    misshapen: list[ModelError] = []
+    not_float: list[ModelError] = []
+    not_finite: list[ModelError] = []
+    negative: list[ModelError] = []
     parameters: dict[str, NDArray[np.float32]] = {}
     for name in (name for name in shapes if name in tensors):
         tensor, shape = tensors[name], _stored_shape(shapes[name])
         as_convolution = (*shape, 1, 1) if len(shape) == 2 else shape
         if tensor.shape not in (shape, as_convolution):
-            misshapen.append(f"{name} is {list(tensor.shape)}, expected {list(shape)}")
+            misshapen.append(
+                ModelError(
+                    "{name} is {received}, expected {expected}",
+                    name=printable(name),
+                    received=list(tensor.shape),
+                    expected=list(shape),
+                )
+            )
         elif tensor.dtype.kind != "f":
-            not_float.append(f"{name} is {tensor.dtype}")
+            not_float.append(
+                ModelError("{name} is {type}", name=printable(name), type=str(tensor.dtype))
+            )
         else:
             tensor = tensor.reshape(shape)
             if tensor.ndim == 4:
@@ -113,22 +126,25 @@ def to_parameters(
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
                 parameters[name] = np.asarray(tensor, np.float32, order="C")
             if not np.isfinite(parameters[name]).all():
-                not_finite.append(name)
-    missing = [name for name in shapes if name not in tensors]
-    unexpected = [name for name in tensors if name not in shapes]
+                not_finite.append(_name(name))
+            elif name.rpartition(".")[2] == VARIANCE and (parameters[name] < 0).any():
+                negative.append(_name(name))
+    missing = [_name(name) for name in shapes if name not in tensors]
+    unexpected = [_name(name) for name in tensors if name not in shapes]
     lists = [
         ModelError("missing tensors ({count}): {names}", **_listed(missing)),
         ModelError("unexpected tensors ({count}): {names}", **_listed(unexpected)),
         ModelError("wrong shapes ({count}): {names}", **_listed(misshapen)),
         ModelError("not floating-point numbers ({count}): {names}", **_listed(not_float)),
         ModelError("NaN or infinity in ({count}): {names}", **_listed(not_finite)),
+        ModelError("variances below 0 in ({count}): {names}", **_listed(negative)),
     ]
     problems = [problem for problem in lists if problem.values["count"]]
     if problems:
         raise ModelError(
             "{source}: the weights do not fit the network: {problems}",
             source=source,
-            problems=reduce(_joined, problems),
+            problems=reduce(_semicolon, problems),
         )
     return parameters
 
@@ -152,7 +168,8 @@ def _read_torch(file: BinaryIO, source: str) -> dict[str, NDArray[np.generic]]:
         raise ModelError(
             "{source}: no named tensors were found in it; it holds: {keys}",
             source=source,
-            keys=_shortened([printable(key, 40) for key in keys]) or type(content).__name__,
+            keys=first_few([printable(key, 40) for key in keys], LONGEST_LIST)
+            or type(content).__name__,
         )
     arrays = dict(checkpoint.read(chosen))
     return {name: arrays[name] for name in chosen}
@@ -191,16 +208,27 @@ def _stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else tuple(shape)
 
 
-def _listed(names: list[str]) -> dict[str, object]:
-    """Return the values of one part of the message."""
-    return {"count": len(names), "names": _shortened([printable(name, 160) for name in names])}
+def _name(name: str) -> ModelError:
+    return ModelError("{name}", name=printable(name, 160))
 
 
-def _shortened(names: list[str]) -> str:
-    more = len(names) - LONGEST_LIST
-    return ", ".join(names[:LONGEST_LIST]) + (f", ... (+{more})" if more > 0 else "")
+def _listed(entries: list[ModelError]) -> dict[str, object]:
+    """Return the values of one part of the message: how many there are, and the first of them."""
+    if not entries:
+        return {"count": 0, "names": ""}
+    more = len(entries) - LONGEST_LIST
+    shown = entries[:LONGEST_LIST]
+    if more > 0:
+        shown = [*shown, ModelError("… (+{count})", count=more)]
+    return {"count": len(entries), "names": reduce(_comma, shown)}
 
 
-def _joined(first: ModelError, second: ModelError) -> ModelError:
-    """Join parts of a message so that each of them can still be told in another language."""
+# Parts are joined as messages, so that each of them can still be told in another language.
+
+
+def _comma(first: ModelError, second: ModelError) -> ModelError:
+    return ModelError("{first}, {second}", first=first, second=second)
+
+
+def _semicolon(first: ModelError, second: ModelError) -> ModelError:
     return ModelError("{first}; {second}", first=first, second=second)

@@ -4,20 +4,22 @@ It says what the weights beside it cannot: the architecture, the classes and the
 preprocessing that the network was trained with (``pretrained_cfg``). Everything unknown is kept
 in ``extra`` and written back, so that rewriting a file of another program loses nothing.
 
-Left out on purpose: whether the architecture exists (``zoo``), what the preprocessing does
-(``image.preprocess``).
+Only the kinds of JSON values are checked here. Whether they make sense is said by what uses them:
+the architecture by ``zoo``, the names of the classes by ``labels``, the preprocessing by
+``image.preprocess``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lushan.errors import ModelError
+from lushan.models.labels import Description
+from lushan.text import brief
 
 # ImageNet-21k with all its descriptions takes 2 MB.
 MAXIMUM_BYTES = 16 * 2**20
@@ -30,7 +32,8 @@ class ModelConfig:
 
     ``architecture`` is a model id such as ``resnet50``; ``model_args`` describes a network of
     one's own design. ``label_names`` has an id per class (``n02123045``, ``cat``), in the order of
-    the scores; ``label_descriptions`` maps an id to the name that a person reads.
+    the scores; ``label_descriptions`` maps an id to the name that a person reads: one text, or one
+    per language (``{"en": …, "zh": …}``).
     """
 
     architecture: str
@@ -38,7 +41,7 @@ class ModelConfig:
     num_features: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
-    label_descriptions: Mapping[str, str] | None = None
+    label_descriptions: Mapping[str, Description] | None = None
     pretrained_cfg: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,9 +64,11 @@ class ModelConfig:
             )
         try:
             values = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:  # broken, not UTF-8, nested without end
+        except (ValueError, RecursionError, ModelError) as error:  # broken, nested without end, …
             raise ModelError(
-                "{source}: not valid JSON in UTF-8: {reason}", source=source, reason=str(error)
+                "{source}: not valid JSON in UTF-8: {reason}",
+                source=source,
+                reason=error if isinstance(error, ModelError) else str(error),
             ) from None
         return cls.from_dict(values, source=source)
 
@@ -84,7 +89,7 @@ class ModelConfig:
         if classes is None:
             classes = pretrained.get("num_classes", None if names is None else len(names))
         features = rest.pop("num_features", None)
-        config = cls(
+        return cls(
             architecture=_text(source, "architecture", rest.pop("architecture", None)),
             num_classes=_count(source, "num_classes", classes),
             num_features=None if features is None else _count(source, "num_features", features),
@@ -94,15 +99,6 @@ class ModelConfig:
             pretrained_cfg=pretrained,
             extra=rest,
         )
-        if names is not None and len(names) != config.num_classes:
-            raise ModelError(
-                "{source}: label_names has {names} names for num_classes = {classes}",
-                source=source,
-                names=len(names),
-                classes=config.num_classes,
-            )
-        _check_preprocessing(source, pretrained)
-        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``config.json`` holds; ``from_dict`` reads it back unchanged."""
@@ -122,23 +118,22 @@ class ModelConfig:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON value")
+    raise ModelError("{value} is not a JSON value", value=text)
 
 
-def _wrong(source: str, key: str, value: object, expected: str) -> ModelError:
-    shown = repr(value)
+def _wrong(source: str, key: str, value: object, expected: ModelError) -> ModelError:
     return ModelError(
         "{source}: {key} is {value}; expected {expected}",
         source=source,
         key=key,
-        value=shown if len(shown) <= 80 else shown[:77] + "...",
+        value=brief(value),
         expected=expected,
     )
 
 
 def _text(source: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value or not _writable(value):
-        raise _wrong(source, key, value, "a text")
+        raise _wrong(source, key, value, ModelError("a text"))
     return value
 
 
@@ -149,7 +144,12 @@ def _writable(text: str) -> bool:
 
 def _count(source: str, key: str, value: object) -> int:
     if type(value) is not int or not 0 < value <= MAXIMUM_CLASSES:
-        raise _wrong(source, key, value, f"a whole number from 1 to {MAXIMUM_CLASSES}")
+        raise _wrong(
+            source,
+            key,
+            value,
+            ModelError("a whole number from 1 to {most}", most=MAXIMUM_CLASSES),
+        )
     return value
 
 
@@ -157,7 +157,7 @@ def _mapping(source: str, key: str, value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise _wrong(source, key, value, "an object")
+        raise _wrong(source, key, value, ModelError("an object"))
     return dict(value)
 
 
@@ -165,59 +165,33 @@ def _labels(source: str, value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, (list, tuple)):
-        raise _wrong(source, "label_names", value, "a list of texts")
-    names = tuple(_text(source, f"label_names[{i}]", name) for i, name in enumerate(value))
-    if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise _wrong(source, "label_names", twice, "every name once")
-    return names
+        raise _wrong(source, "label_names", value, ModelError("a list of texts"))
+    return tuple(_text(source, f"label_names[{i}]", name) for i, name in enumerate(value))
 
 
 def _descriptions(
     source: str, value: object, names: tuple[str, ...] | None
-) -> dict[str, str] | None:
+) -> dict[str, Description] | None:
     """Return id -> description; a list in the order of the ids is accepted as well."""
     if value is None:
         return None
+    key = "label_descriptions"
     if isinstance(value, (list, tuple)) and names is not None and len(value) == len(names):
         value = dict(zip(names, value, strict=True))
     if not isinstance(value, Mapping):
-        raise _wrong(source, "label_descriptions", value, "an object from label to text")
-    key = "label_descriptions"
+        raise _wrong(source, key, value, ModelError("an object from label to text"))
     return {
-        _text(source, key, name): _text(source, f"{key}[{name!r}]", text)
+        _text(source, key, name): _description(source, f"{key}[{name!r}]", text)
         for name, text in value.items()
     }
 
 
-def _check_preprocessing(source: str, values: Mapping[str, Any]) -> None:
-    """Check the values of ``pretrained_cfg`` that decide how a picture enters the network."""
-    for key in ("input_size", "test_input_size"):
-        size = values.get(key)
-        if size is not None and not (
-            isinstance(size, (list, tuple))
-            and len(size) == 3
-            and all(type(side) is int and 0 < side <= 65535 for side in size)
-        ):
-            raise _wrong(source, f"pretrained_cfg.{key}", size, "[channels, height, width]")
-    for key in ("mean", "std"):
-        numbers = values.get(key)
-        if numbers is not None and not (
-            isinstance(numbers, (list, tuple))
-            and len(numbers) in (1, 3)
-            and all(_is_number(number) for number in numbers)
-            and (key == "mean" or all(number > 0 for number in numbers))
-        ):
-            expected = "three numbers" if key == "mean" else "three numbers above 0"
-            raise _wrong(source, f"pretrained_cfg.{key}", numbers, expected)
-    for key in ("crop_pct", "test_crop_pct"):
-        share = values.get(key)
-        if share is not None and not (_is_number(share) and 0 < share <= 2):
-            raise _wrong(source, f"pretrained_cfg.{key}", share, "a number above 0, mostly to 1")
-    for key in ("interpolation", "crop_mode"):
-        if values.get(key) is not None:
-            _text(source, f"pretrained_cfg.{key}", values[key])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _description(source: str, key: str, value: object) -> Description:
+    if isinstance(value, Mapping):
+        return {
+            _text(source, key, language): _text(source, f"{key}[{language!r}]", text)
+            for language, text in value.items()
+        }
+    if not isinstance(value, str):
+        raise _wrong(source, key, value, ModelError("a text, or texts under 'en' and 'zh'"))
+    return _text(source, key, value)

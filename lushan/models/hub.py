@@ -2,7 +2,8 @@
 
 The library downloads into its own cache, which other programs share, and answers from it when
 there is no network. What is added here: both files come from one revision, every file is checked
-against the hash that the hub gave it, and every failure says what to do.
+against the hash that the hub gave it, a hub that does not answer is asked once, not for half a
+minute, and every failure says what to do.
 
 Left out on purpose: choosing among the many files of a repository, uploading, tokens (the library
 reads its own: HF_TOKEN, or ``hf auth login``).
@@ -11,7 +12,10 @@ reads its own: HF_TOKEN, or ``hf auth login``).
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FALLBACK_WEIGHTS = "pytorch_model.bin"
-_NAME = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", re.ASCII)
+_NAME = re.compile(r"(hf[-_]hub:)?(\w[\w.-]*/\w[\w.-]*)", re.ASCII)
+_ANSWER_SECONDS = 5
+
+
+def is_hub_name(name: str, *, prefixed: bool = False) -> bool:
+    """Return whether ``name`` is ``owner/name``; ``prefixed``: only with ``hf-hub:`` before it."""
+    match = _NAME.fullmatch(name)
+    return match is not None and (match.group(1) is not None or not prefixed)
 
 
 def download_model(
@@ -44,7 +55,7 @@ def download_model(
             "{name}: not a name on the hub; expected owner/name, such as timm/resnet50.a1_in1k",
             name=name,
         )
-    repository = match.group(1)
+    repository = match.group(2)
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -52,13 +63,21 @@ def download_model(
             '{name}: models of the hub need an extra: pip install "lushan[hub]"', name=name
         ) from None
 
+    local = not _answers(repository, revision, endpoint)
+
     def fetch(file: str, revision: str | None) -> Path:
         path = hf_hub_download(
-            repository, file, revision=revision, endpoint=endpoint, cache_dir=cache
+            repository,
+            file,
+            revision=revision,
+            endpoint=endpoint,
+            cache_dir=cache,
+            local_files_only=local,
         )
         return Path(path)
 
-    config = _fetch(fetch, repository, CONFIG, revision)
+    with _quiet():
+        config = _fetch(fetch, repository, CONFIG, revision)
     # Folders of the cache are named by commit: the weights must not come from a later one.
     commit = config.parent.name
     # What was chosen once is not asked for again, so that a cached model needs no network.
@@ -71,6 +90,44 @@ def download_model(
     for path in (config, weights):
         _check_hash(path, repository)
     return config.parent
+
+
+def _answers(repository: str, revision: str | None, endpoint: str | None) -> bool:
+    """Ask the hub once whether it is there; left alone, the library asks again and again."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        address = hf_hub_url(repository, CONFIG, revision=revision, endpoint=endpoint)
+        with _quiet():
+            get_hf_file_metadata(address, timeout=_ANSWER_SECONDS)
+    except errors.HfHubHTTPError as error:  # an answer too: what it means, _fetch says
+        status = getattr(error.response, "status_code", 500)
+        return status < 500 and status not in (408, 429)
+    except Exception:  # of the library's HTTP library, which has changed twice
+        return False
+    return True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's own lines and bars off the terminal while small files are asked for."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    logger = logging.getLogger("huggingface_hub")
+    level, bars = logger.level, not are_progress_bars_disabled()
+    logger.setLevel(logging.CRITICAL)
+    if bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            enable_progress_bars()
 
 
 class _MissingFileError(ModelError):

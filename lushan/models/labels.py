@@ -22,6 +22,7 @@ from functools import cache
 from importlib.resources import files
 
 from lushan.errors import ModelError, UsageError
+from lushan.text import first_few
 
 # An id's description in a config.json: one text, or one text per language ("en", "zh").
 Description = str | Mapping[str, str]
@@ -53,7 +54,7 @@ class Labels:
             raise UsageError(
                 "labels: these ids stand there more than once: {repeated}; give each class an id "
                 "of its own",
-                repeated=_some(repeated),
+                repeated=first_few(repeated, 5),
             )
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class Labels:
                 "no class has the id {name!r}; the {count} ids are {ids}",
                 name=name,
                 count=len(self),
-                ids=_some(self.names),
+                ids=first_few(self.names, 5),
             ) from None
 
 
@@ -106,6 +107,8 @@ def labels_for(
     label_names: Sequence[str] | None,
     label_descriptions: Mapping[str, Description] | None,
     num_classes: int,
+    *,
+    source: str = "config",
 ) -> Labels:
     """Return the labels of a model with ``num_classes`` classes, from what its config.json says.
 
@@ -118,16 +121,19 @@ def labels_for(
     the shipped lists (a wnid's ImageNet name; a CIFAR-10 name's Chinese only if the ids are exactly
     those of CIFAR-10), else from the other language, else it is the id.
 
-    Raises ``ModelError`` if the names are not ``num_classes`` different strings, or the
-    descriptions are not texts.
+    Raises ``ModelError``, which names ``source``, if the names are not ``num_classes`` different
+    ones. That they are texts at all is checked where they are read (``config``).
     """
     if num_classes < 1:
         raise ModelError(
-            "num_classes is {count}: a model has at least one class", count=num_classes
+            "{source}: num_classes is {count}: a model has at least one class",
+            source=source,
+            count=num_classes,
         )
-    given = _checked_descriptions(label_descriptions)
+    given = {name: _by_language(text) for name, text in (label_descriptions or {}).items()}
     if label_names is not None:
-        names = _checked_names(label_names, num_classes)
+        names = tuple(label_names)
+        _check_names(names, num_classes, source)
         shipped = _shipped(names)
     elif num_classes == len(imagenet1k()):
         names = imagenet1k().names
@@ -162,63 +168,31 @@ def _texts(labels: Labels) -> dict[str, tuple[str, str]]:
     return dict(zip(labels.names, texts, strict=True))
 
 
-def _checked_names(label_names: object, num_classes: int) -> tuple[str, ...]:
-    """Return ``label_names`` as a tuple; it comes from a file, so it may be anything."""
-    if isinstance(label_names, str) or not isinstance(label_names, Sequence):
+def _check_names(names: tuple[str, ...], num_classes: int, source: str) -> None:
+    if len(names) != num_classes:
         raise ModelError(
-            "label_names is a {kind}: it must be a list of {count} ids",
-            kind=type(label_names).__name__,
-            count=num_classes,
-        )
-    for index, name in enumerate(label_names):
-        if not isinstance(name, str):
-            raise ModelError(
-                "label_names: entry {index} is {name!r}: every id must be a string",
-                index=index,
-                name=name,
-            )
-    if len(label_names) != num_classes:
-        raise ModelError(
-            "label_names has {names} ids, but the model has {classes} classes: give one per class",
-            names=len(label_names),
+            "{source}: label_names has {names} ids, but the model has {classes} classes: give one "
+            "per class",
+            source=source,
+            names=len(names),
             classes=num_classes,
         )
-    repeated = _repeated(label_names)
+    repeated = _repeated(names)
     if repeated:
         raise ModelError(
-            "label_names has {names} ids, of which only {different} differ: {repeated} stand there "
-            "more than once; give each class an id of its own",
-            names=len(label_names),
-            different=len(set(label_names)),
-            repeated=_some(repeated),
+            "{source}: label_names has {names} ids, of which only {different} differ: {repeated} "
+            "stand there more than once; give each class an id of its own",
+            source=source,
+            names=len(names),
+            different=len(set(names)),
+            repeated=first_few(repeated, 5),
         )
-    return tuple(label_names)
 
 
-def _checked_descriptions(label_descriptions: object) -> dict[str, tuple[str, str]]:
-    """Return id → (English, Chinese), with "" for what is missing."""
-    if label_descriptions is None:
-        return {}
-    if not isinstance(label_descriptions, Mapping):
-        raise ModelError(
-            "label_descriptions is a {kind}: it must map ids to texts",
-            kind=type(label_descriptions).__name__,
-        )
-    return {name: _pair(name, text) for name, text in label_descriptions.items()}
-
-
-def _pair(name: object, text: object) -> tuple[str, str]:
+def _by_language(text: Description) -> tuple[str, str]:
     """Return one description as (English, Chinese), with "" for what is missing."""
-    languages = text if isinstance(text, Mapping) else {"en": text}
-    english, chinese = languages.get("en", ""), languages.get("zh", "")
-    if not (isinstance(english, str) and isinstance(chinese, str)):
-        raise ModelError(
-            "label_descriptions: {name!r} is described by {text!r}: give a text, or texts under "
-            "'en' and 'zh'",
-            name=name,
-            text=text,
-        )
-    return english, chinese
+    languages = {"en": text} if isinstance(text, str) else text
+    return languages.get("en", ""), languages.get("zh", "")
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
@@ -230,11 +204,6 @@ def _repeated(names: Sequence[str]) -> list[str]:
             again[name] = None
         seen.add(name)
     return list(again)
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first few names for a message: a list of a thousand helps nobody."""
-    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 
 
 def _read(file: str) -> Labels:

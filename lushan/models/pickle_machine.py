@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from lushan.errors import ModelError
+from lushan.text import printable
 
 # A checkpoint of ResNet-152 with its optimiser takes about 150,000 instructions and 2 MB.
 MAXIMUM_WORK = 1_000_000
@@ -199,9 +200,3 @@ class Machine:
             raise self.damaged()
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[self.key(key)] = value
-
-
-def printable(text: str, length: int = 100) -> str:
-    """Return text from a file made fit for a message: short, one line, no control characters."""
-    plain = ascii(text[:length])[1:-1]
-    return plain + ("..." if len(text) > length else "")

@@ -14,11 +14,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from lushan.errors import ModelError
+from lushan.text import brief
 
 Block: TypeAlias = Literal["basic", "bottleneck"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "prelu", "sigmoid", "tanh"]
 Shortcut: TypeAlias = Literal["projection", "zero_padding", "none"]
 Pooling: TypeAlias = Literal["max", "average", "none"]
+
+
+# Beyond any sense, and still described, counted and refused in seconds. The deepest published net
+# of the family has 600 blocks (He et al. 2015, table 6).
+MAXIMUM_BLOCKS = 2000
+_LARGEST = {
+    "widths": 65_536,
+    "stem_channels": 65_536,
+    "stem_kernel": 255,
+    "stem_stride": 64,
+    "classes": 10_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -95,25 +108,39 @@ def _validate(network: ResNet) -> None:
         value = getattr(network, key)
         if value not in accepted:
             raise ModelError(
-                "{key} of a network should be one of {accepted}; it is {value!r}",
+                "{key} of a network should be one of {accepted}; it is {value}",
                 key=key,
                 accepted=", ".join(str(choice) for choice in accepted),
-                value=value,
+                value=brief(value),
             )
     sizes = ("stem_channels", "stem_kernel", "stem_stride", "classes")
     counts = {key: (getattr(network, key),) for key in sizes}
     for key, values in {**counts, "depths": network.depths, "widths": network.widths}.items():
         if not isinstance(values, tuple) or not values or not all(map(_positive, values)):
             raise ModelError(
-                "{key} of a network should be whole numbers above 0; received {value!r}",
+                "{key} of a network should be whole numbers above 0; received {value}",
                 key=key,
-                value=getattr(network, key),
+                value=brief(getattr(network, key)),
             )
+        largest = _LARGEST.get(key)
+        if largest is not None and max(values) > largest:
+            raise ModelError(
+                "{key} of a network should be at most {largest}; received {value}",
+                key=key,
+                largest=largest,
+                value=brief(getattr(network, key)),
+            )
+    if sum(network.depths) > MAXIMUM_BLOCKS:
+        raise ModelError(
+            "a network should have at most {largest} blocks; its depths are {depths}",
+            largest=MAXIMUM_BLOCKS,
+            depths=brief(list(network.depths)),
+        )
     if len(network.depths) != len(network.widths):
         raise ModelError(
             "a network needs as many depths as widths; received {depths} and {widths}",
-            depths=list(network.depths),
-            widths=list(network.widths),
+            depths=brief(list(network.depths)),
+            widths=brief(list(network.widths)),
         )
     if network.stem_kernel % 2 == 0:
         raise ModelError(
@@ -123,11 +150,12 @@ def _validate(network: ResNet) -> None:
     if network.shortcut == "zero_padding" and list(growing) != sorted(growing):
         raise ModelError(
             "zero-padding shortcuts need channels that never shrink; they are {channels}",
-            channels=list(growing),
+            channels=brief(list(growing)),
         )
     if not isinstance(network.classifier, str) or not network.classifier.isidentifier():
         raise ModelError(
-            "classifier of a network should be a name; it is {value!r}", value=network.classifier
+            "classifier of a network should be a name; it is {value}",
+            value=brief(network.classifier),
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lushan.errors import ModelError
 from lushan.models.bfloat16 import widen_bfloat16
-from lushan.models.pickle_machine import printable
+from lushan.text import printable
 
 _READABLE = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from lushan.graph.ir import Graph, Node, TensorType
+from lushan.graph.liveness import last_uses
 from lushan.graph.verify import infer_types
 
 
@@ -30,8 +31,9 @@ class NetworkSummary:
     """A network at a given picture size.
 
     ``weighted_layers`` counts convolutions and fully connected layers outside shortcuts,
-    ``projections`` the convolutions in shortcuts. ``weight_bytes`` is all weights in float32,
-    ``peak_activation_bytes`` the most that values alive at the same time take for one picture.
+    ``projections`` the convolutions of which a shortcut is made. ``weight_bytes`` is all weights in
+    float32, ``peak_activation_bytes`` the most that values alive at the same time take for one
+    picture.
     """
 
     height: int
@@ -51,7 +53,7 @@ def summarize(graph: Graph, height: int, width: int) -> NetworkSummary:
     types = infer_types(graph, {source: (1, height, width, 3)})
     layers = tuple(_layer(node, types) for node in graph.nodes)
     weighted = [layer for layer in layers if layer.operator in ("convolution", "linear")]
-    projections = [layer for layer in weighted if ".downsample." in layer.name]
+    projections = _projections(graph)
     weights = sum(_elements(types[value.name]) for value in graph.parameters)
     return NetworkSummary(
         height=height,
@@ -64,6 +66,28 @@ def summarize(graph: Graph, height: int, width: int) -> NetworkSummary:
         weight_bytes=4 * weights,
         peak_activation_bytes=4 * _peak(graph, types),
     )
+
+
+def _projections(graph: Graph) -> set[str]:
+    """Return the convolutions that feed the shortcut of a sum and nothing else.
+
+    The shortcut is the second input of ``add`` (``reference.residual``). A batch norm may stand
+    between; a convolution that something else reads too is a layer of the network.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    found: set[str] = set()
+    for node in graph.nodes:
+        source = producers.get(node.inputs[1]) if node.operator == "add" else None
+        if source is not None and source.operator == "batch_norm":
+            alone = len(consumers[source.name]) == 1
+            source = producers.get(source.inputs[0]) if alone else None
+        if (
+            source is not None
+            and source.operator == "convolution"
+            and len(consumers[source.name]) == 1
+        ):
+            found.add(source.name)
+    return found
 
 
 def _layer(node: Node, types: dict[str, TensorType]) -> LayerSummary:
@@ -80,9 +104,9 @@ def _layer(node: Node, types: dict[str, TensorType]) -> LayerSummary:
 
 def _learned(node: Node) -> tuple[str, ...]:
     """Return the inputs of ``node`` that are learned parameters."""
-    if node.operator in ("convolution", "linear", "prelu"):
+    if node.operator in ("convolution", "transposed_convolution", "linear", "prelu"):
         return node.inputs[1:]
-    return node.inputs[1:3] if node.operator == "batch_norm" else ()
+    return node.inputs[1:3] if node.operator in ("batch_norm", "batch_norm_training") else ()
 
 
 def _elements(type_: TensorType) -> int:
@@ -95,19 +119,9 @@ def _elements_of(shape: tuple[int | None, ...]) -> int:
 
 def _peak(graph: Graph, types: dict[str, TensorType]) -> int:
     """Return the most elements that are alive at once, in-place work not counted."""
-    parameters = {value.name for value in graph.parameters}
-    last = {
-        name: index
-        for index, node in enumerate(graph.nodes)
-        for name in (*node.inputs, *node.outputs)
-        if name not in parameters
-    }
-    last.update((name, len(graph.nodes)) for name in graph.outputs)
-    alive = sum(_elements(types[value.name]) for value in graph.inputs)
-    peak = alive
-    for index, node in enumerate(graph.nodes):
+    alive = peak = sum(_elements(types[value.name]) for value in graph.inputs)
+    for node, ends in zip(graph.nodes, last_uses(graph), strict=True):
         alive += sum(_elements(types[name]) for name in node.outputs)
         peak = max(peak, alive)
-        ends = dict.fromkeys((*node.inputs, *node.outputs))
-        alive -= sum(_elements(types[name]) for name in ends if last.get(name) == index)
+        alive -= sum(_elements(types[name]) for name in ends)
     return peak

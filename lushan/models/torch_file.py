@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from lushan.errors import ModelError
 from lushan.models.bfloat16 import widen_bfloat16
-from lushan.models.pickle_machine import MAXIMUM_BYTES, printable
+from lushan.models.pickle_machine import MAXIMUM_BYTES
 from lushan.models.torch_pickle import Storage, StoredTensor, read_pickle
+from lushan.text import printable
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C

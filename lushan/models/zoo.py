@@ -7,20 +7,19 @@ weights, labels and preprocessing. Nothing is downloaded unless a hub name is gi
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lushan.errors import ModelError
+from lushan.errors import MissingExtraError, ModelError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.image.preprocess import Preprocessing
 from lushan.models import checkpoint, hub
 from lushan.models.config import ModelConfig
 from lushan.models.labels import Labels, cifar10, labels_for
-from lushan.models.model_folder import read_model_folder
+from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
 
@@ -38,8 +37,6 @@ _IMAGENET_CFG: dict[str, Any] = {
     "std": [0.229, 0.224, 0.225],
 }
 _CIFAR_CFG: dict[str, Any] = {**_IMAGENET_CFG, "input_size": [3, 32, 32], "crop_pct": 1.0}
-
-_HUB_NAME = re.compile(r"(hf[-_]hub:)?[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ def load_model(name: str | Path) -> Model:
             'pip install "lushan[hub]"',
             name=str(name),
         )
-    if isinstance(name, str) and _HUB_NAME.fullmatch(name):
-        return _from_folder(name, hub.download_model(name))
+    if isinstance(name, str) and hub.is_hub_name(name):
+        return _from_folder(name, _download(name))
     raise ModelError(
         "{name}: no such file or folder, and no model of that name; bundled are: {bundled}",
         name=str(name),
@@ -124,18 +121,43 @@ def describe_network(config: ModelConfig) -> ResNet:
     return ResNet.from_dict({**base, **named, **config.model_args, "classes": config.num_classes})
 
 
+def _download(name: str) -> Path:
+    """Return the folder of a model of the hub; a mistyped path looks like a name there."""
+    if hub.is_hub_name(name, prefixed=True):
+        return hub.download_model(name)
+    if os.path.isdir(name.partition("/")[0]):
+        raise ModelError(
+            "{name}: no such file or folder here; a model of the hub is named hf-hub:{name}",
+            name=name,
+        )
+    try:
+        return hub.download_model(name)
+    except MissingExtraError:
+        raise MissingExtraError(
+            "{name}: no such file or folder here; to look for it on the hub, an extra is needed: "
+            'pip install "lushan[hub]"',
+            name=name,
+        ) from None
+    except ModelError as error:
+        raise ModelError(
+            "no such file or folder here; as a name on the hub: {problem}", problem=error
+        ) from None
+
+
 def _from_folder(name: str, folder: Path) -> Model:
     config, weights = read_model_folder(folder)
-    return _assemble(name, config, checkpoint.read_tensors(weights), weights)
+    tensors = checkpoint.read_tensors(weights)
+    return _assemble(name, config, tensors, weights, described=folder / CONFIG)
 
 
 def _from_file(name: str, path: Path) -> Model:
     """Load bare weights, with the ``config.json`` beside them if there is one."""
     tensors = checkpoint.read_tensors(path)
-    beside = path.with_name("config.json")
+    beside = path.with_name(CONFIG)
     if beside.is_file():
-        return _assemble(name, ModelConfig.from_json_file(beside), tensors, path)
-    return _assemble(name, _identify(tensors, path), tensors, path)
+        config = ModelConfig.from_json_file(beside)
+        return _assemble(name, config, tensors, path, described=beside)
+    return _assemble(name, _identify(tensors, path), tensors, path, described=path)
 
 
 def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
@@ -160,8 +182,14 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
     )
 
 
-def _assemble(name: str, config: ModelConfig, tensors: Mapping[str, Array], source: Path) -> Model:
-    network = describe_network(config)
+def _assemble(
+    name: str, config: ModelConfig, tensors: Mapping[str, Array], weights: Path, *, described: Path
+) -> Model:
+    """Put a model together; ``described`` is the file that says what the ``weights`` are."""
+    try:
+        network = describe_network(config)
+    except ModelError as error:
+        raise ModelError("{source}: {problem}", source=str(described), problem=error) from None
     graph = build(network)
     shapes = {value.name: tuple(n or 0 for n in value.type.shape) for value in graph.parameters}
     return Model(
@@ -169,7 +197,14 @@ def _assemble(name: str, config: ModelConfig, tensors: Mapping[str, Array], sour
         config=replace(config, num_classes=network.classes),
         network=network,
         graph=graph,
-        weights=checkpoint.to_parameters(tensors, shapes, source=str(source)),
-        labels=labels_for(config.label_names, config.label_descriptions, network.classes),
-        preprocessing=Preprocessing.from_pretrained_cfg(config.pretrained_cfg),
+        weights=checkpoint.to_parameters(tensors, shapes, source=str(weights)),
+        labels=labels_for(
+            config.label_names,
+            config.label_descriptions,
+            network.classes,
+            source=str(described),
+        ),
+        preprocessing=Preprocessing.from_pretrained_cfg(
+            config.pretrained_cfg, source=str(described)
+        ),
     )

@@ -11,7 +11,8 @@ After, with ``scale = gamma / sqrt(variance + epsilon)``::
 
 At inference the statistics are constants, so batch norm is a linear map per channel and the
 convolution can absorb it. A pair stays as it is when something else reads ``c``: another node, an
-output, or a value the caller keeps. The new parameters are called ``{y}.folded.weight`` and
+output, or a value the caller keeps; and when what should be a parameter is computed by a node, or
+updated by one: then it is no constant. The new parameters are called ``{y}.folded.weight`` and
 ``{y}.folded.bias``, so that a weight shared by several convolutions stays intact for the others.
 """
 
@@ -36,6 +37,8 @@ def fold_batch_norm(
     """
     producers, consumers = graph.producers(), graph.consumers()
     protected = {*graph.outputs, *keep}
+    updated = {name for node in graph.nodes for name in node.updates}
+    constants = {value.name for value in graph.parameters} - updated
     folded: dict[str, Node] = {}  # batch norm → the convolution it absorbs
     for node in graph.nodes:
         before = producers.get(node.inputs[0]) if node.operator == "batch_norm" else None
@@ -44,6 +47,7 @@ def fold_batch_norm(
             and before.operator == "convolution"
             and len(consumers[before.name]) == 1
             and before.name not in protected
+            and constants.issuperset((*before.inputs[1:], *node.inputs[1:]))
         ):
             folded[node.name] = before
     absorbed = {before.name for before in folded.values()}
@@ -68,12 +72,14 @@ def _fold(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> 
         weights[name].astype(np.float64) for name in batch_norm.inputs[1:]
     )
     epsilon = cast("float", batch_norm.options["epsilon"])
-    scale = gamma / np.sqrt(variance + epsilon)  # [OC]
     bias = weights[convolution.inputs[2]] if len(convolution.inputs) == 3 else 0.0
-    return (
-        (weight * scale[:, None, None, None]).astype(weight.dtype),
-        ((bias - mean) * scale + beta).astype(weight.dtype),
-    )
+    # Numbers beyond float32 become infinite, as they would when the two ran one after the other.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = gamma / np.sqrt(variance + epsilon)  # [OC]
+        return (
+            (weight * scale[:, None, None, None]).astype(weight.dtype),
+            ((bias - mean) * scale + beta).astype(weight.dtype),
+        )
 
 
 def _with_parameters(

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from lushan.errors import UsageError
 from lushan.reference.arrays import FloatArray, channel_sum, check_gradient, check_shapes
-from lushan.reference.geometry import Edges, Pair, Window, pair, window
+from lushan.reference.geometry import Edges, Pair, window
 from lushan.reference.im2col import correlate, gather, spread
 
 
@@ -90,7 +90,7 @@ def transposed_convolution(
     """
     _check_transposed("transposed_convolution", x, weight, bias, groups)
     slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
-    size = _transposed_size(x.shape[1], x.shape[2], slide, output_padding)
+    size = slide.transposed_size(x.shape[1], x.shape[2], output_padding)
     return spread(x, weight, bias, slide, groups=groups, size=size)
 
 
@@ -108,7 +108,7 @@ def transposed_convolution_backward(
     """Return (grad_x [N, H, W, IC], grad_weight [IC, KH, KW, OC/G], grad_bias [OC])."""
     _check_transposed("transposed_convolution_backward", x, weight, None, groups)
     slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
-    size = _transposed_size(x.shape[1], x.shape[2], slide, output_padding)
+    size = slide.transposed_size(x.shape[1], x.shape[2], output_padding)
     y_shape = (x.shape[0], *size, weight.shape[3] * groups)
     check_gradient("transposed_convolution_backward", grad_y, y_shape, x.dtype)
     grad_x = gather(grad_y, weight, None, slide, groups=groups)
@@ -149,19 +149,3 @@ def _check_transposed(
             x=x.shape,
             bias=None if bias is None else bias.shape,
         )
-
-
-def _transposed_size(H: int, W: int, slide: Window, output_padding: Pair) -> tuple[int, int]:
-    """Return HO, WO of a transposed convolution."""
-    extra = pair("output_padding", output_padding, smallest=0)
-    if extra[0] >= slide.stride[0] or extra[1] >= slide.stride[1]:
-        raise UsageError(
-            "output_padding {output_padding} must be below the stride {stride}",
-            output_padding=output_padding,
-            stride=slide.stride,
-        )
-    top, bottom, left, right = slide.padding
-    HO = (H - 1) * slide.stride[0] - top - bottom + slide.reach[0] + extra[0]
-    WO = (W - 1) * slide.stride[1] - left - right + slide.reach[1] + extra[1]
-    slide.output_size(HO, WO)  # raises where the padding leaves nothing
-    return HO, WO

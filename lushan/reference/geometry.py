@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 from lushan.errors import UsageError
 
@@ -32,7 +32,7 @@ class Window:
     dilation: tuple[int, int]
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def effective_kernel(self) -> tuple[int, int]:
         """Height and width from the first to the last pixel that the window touches."""
         (KH, KW), (down, across) = self.kernel, self.dilation
         return (KH - 1) * down + 1, (KW - 1) * across + 1
@@ -42,23 +42,70 @@ class Window:
         """Whether every output pixel sees exactly the input pixel at its own place."""
         return self.kernel == self.stride == (1, 1) and not any(self.padding)
 
-    def output_size(self, H: int, W: int) -> tuple[int, int]:
-        """Return HO, WO = floor((size + padding - reach) / stride) + 1 for an H×W input."""
-        top, bottom, left, right = self.padding
-        (reach_h, reach_w), (stride_h, stride_w) = self.reach, self.stride
-        HO = (H + top + bottom - reach_h) // stride_h + 1
-        WO = (W + left + right - reach_w) // stride_w + 1
-        if min(H, W, HO, WO) < 1:
+    @overload
+    def output_size(self, H: int, W: int) -> tuple[int, int]: ...
+    @overload
+    def output_size(self, H: int | None, W: int | None) -> tuple[int | None, int | None]: ...
+
+    def output_size(self, H: int | None, W: int | None) -> tuple[int | None, int | None]:
+        """Return HO, WO = floor((size + padding - effective kernel) / stride) + 1 for an H×W input.
+
+        A size that is None is not known yet; what follows from it is None too.
+        """
+        HO, WO = (
+            None if size is None else (size + edges - kernel) // stride + 1
+            for size, edges, kernel, stride in zip(
+                (H, W), self._edges, self.effective_kernel, self.stride, strict=True
+            )
+        )
+        if any(size is not None and size < 1 for size in (H, W, HO, WO)):
             raise UsageError(
                 "a window of {height}×{width} pixels does not fit an input of {H}×{W} pixels "
                 "with the padding {padding} (top, bottom, left, right)",
-                height=reach_h,
-                width=reach_w,
-                H=H,
-                W=W,
+                height=self.effective_kernel[0],
+                width=self.effective_kernel[1],
+                H="?" if H is None else H,
+                W="?" if W is None else W,
                 padding=self.padding,
             )
         return HO, WO
+
+    @overload
+    def transposed_size(self, H: int, W: int, output_padding: Pair) -> tuple[int, int]: ...
+    @overload
+    def transposed_size(
+        self, H: int | None, W: int | None, output_padding: Pair
+    ) -> tuple[int | None, int | None]: ...
+
+    def transposed_size(
+        self, H: int | None, W: int | None, output_padding: Pair
+    ) -> tuple[int | None, int | None]:
+        """Return HO, WO = (size - 1) * stride - padding + effective kernel + output padding.
+
+        It undoes ``output_size``: that maps ``stride`` different sizes to one, and
+        ``output_padding`` (below the stride) says which of them is meant.
+        """
+        extra = pair("output_padding", output_padding, smallest=0)
+        if extra[0] >= self.stride[0] or extra[1] >= self.stride[1]:
+            raise UsageError(
+                "output_padding {output_padding} must be below the stride {stride}",
+                output_padding=output_padding,
+                stride=self.stride,
+            )
+        HO, WO = (
+            None if size is None else (size - 1) * stride - edges + kernel + more
+            for size, edges, kernel, stride, more in zip(
+                (H, W), self._edges, self.effective_kernel, self.stride, extra, strict=True
+            )
+        )
+        self.output_size(HO, WO)  # raises where the padding leaves nothing
+        return HO, WO
+
+    @property
+    def _edges(self) -> tuple[int, int]:
+        """The padding of both sides together, in height and in width."""
+        top, bottom, left, right = self.padding
+        return top + bottom, left + right
 
     def taps(self, H: int, W: int, rows: range, WO: int) -> Iterator[Tap]:
         """Yield what each kernel position touches, in row-major order, leaving padding out.

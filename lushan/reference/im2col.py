@@ -144,7 +144,7 @@ def _windows(x: FloatArray, rows: range, slide: Window) -> FloatArray:
     top, _, left, right = slide.padding
     stride_h, stride_w = slide.stride
     first = rows.start * stride_h - top
-    last = (rows.stop - 1) * stride_h - top + slide.reach[0]
+    last = (rows.stop - 1) * stride_h - top + slide.effective_kernel[0]
     low = max(first, 0)
     high = max(low, min(last, H))
     seen = x[:, low:high]
@@ -152,5 +152,5 @@ def _windows(x: FloatArray, rows: range, slide: Window) -> FloatArray:
         padded = np.zeros((n, last - first, W + left + right, IC), x.dtype)
         padded[:, low - first : high - first, left : left + W] = seen
         seen = padded
-    windows = sliding_window_view(seen, slide.reach, axis=(1, 2))
+    windows = sliding_window_view(seen, slide.effective_kernel, axis=(1, 2))
     return windows[:, ::stride_h, ::stride_w, :, :: slide.dilation[0], :: slide.dilation[1]]

@@ -30,7 +30,7 @@ def max_pooling(
     number. ``stride`` is the kernel unless given. Raises UsageError when the sizes do not fit.
     """
     check_shapes("max_pooling", x=(x, "N H W C"))
-    slide = _pooling_window(kernel, stride, padding)
+    slide = pooling_window(kernel, stride, padding)
     N, H, W, C = x.shape
     HO, WO = slide.output_size(H, W)
     y = np.full((N, HO, WO, C), -np.inf, x.dtype)
@@ -87,7 +87,7 @@ def average_pooling(
     of its real pixels. ``stride`` is the kernel unless given.
     """
     check_shapes("average_pooling", x=(x, "N H W C"))
-    slide = _pooling_window(kernel, stride, padding)
+    slide = pooling_window(kernel, stride, padding)
     N, H, W, C = x.shape
     HO, WO = slide.output_size(H, W)
     y = np.zeros((N, HO, WO, C), x.dtype)
@@ -107,7 +107,7 @@ def average_pooling_backward(
     count_include_pad: bool = True,
 ) -> FloatArray:
     """Return grad_x of ``input_shape`` [N, H, W, C]: every pixel gets its share of each mean."""
-    slide = _pooling_window(kernel, stride, padding)
+    slide = pooling_window(kernel, stride, padding)
     N, H, W, C = input_shape
     HO, WO = slide.output_size(H, W)
     check_gradient("average_pooling_backward", grad_y, (N, HO, WO, C), grad_y.dtype)
@@ -139,7 +139,8 @@ def global_average_pooling_backward(
     return grad_x
 
 
-def _pooling_window(kernel: Pair, stride: Pair | None, padding: Edges) -> Window:
+def pooling_window(kernel: Pair, stride: Pair | None, padding: Edges) -> Window:
+    """Return the window of a pooling; raises UsageError where it might see nothing but padding."""
     slide = window(kernel, stride=kernel if stride is None else stride, padding=padding)
     (KH, KW), (top, bottom, left, right) = slide.kernel, slide.padding
     if max(top, bottom) >= KH or max(left, right) >= KW:

@@ -51,6 +51,19 @@ def test_text_report(run, labelled: Path, model_folder: Path) -> None:
     assert "top-5  100.00 %  15 / 15" in result.out
 
 
+def test_the_text_report_says_what_failed_and_what_is_not_counted(
+    run, labelled: Path, model_folder: Path
+) -> None:
+    (labelled / CLASSES[1] / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    picture = (labelled / CLASSES[1] / "0.png").read_bytes()
+    (labelled / "loose.png").write_bytes(picture)
+    result = run("evaluate", labelled, "--model", model_folder)
+    assert result.status == 1
+    assert "failed 1\n" in result.out
+    assert f"lushan: {labelled}: 1 pictures lie directly in it" in result.err
+    assert "15 / 15" in result.out
+
+
 def test_a_missing_class_is_fine_and_an_unknown_one_is_refused(
     run, labelled: Path, model_folder: Path
 ) -> None:

@@ -55,7 +55,7 @@ POOLING = {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0, 0, 0)}
         (changed(groups=True), "True is no valid groups"),
         (
             nodes(make_node("max_pooling", ("x",), ("y",), **{**POOLING, "padding": (3, 0, 0, 0)})),
-            "its padding is not smaller than its kernel",
+            "must be smaller than the kernel (3, 3)",
         ),
         (
             nodes(CONVOLUTION, make_node("add", ("x", "y"), ("z",))),
@@ -79,7 +79,7 @@ def test_only_parameters_are_updated() -> None:
     statistics = tuple(Value(name, TensorType((8,))) for name in ("g", "b", "m", "v"))
     node = make_node(
         "batch_norm_training",
-        ("x", "g", "b", "m", "v"),
+        ("x", "g", "b", "m", "x"),
         ("y", "mean", "variance"),
         updates=("m", "x"),
         epsilon=1e-5,
@@ -87,6 +87,36 @@ def test_only_parameters_are_updated() -> None:
     )
     with pytest.raises(GraphError, match="updates 'x', which is not a parameter"):
         verify(Graph((INPUT,), statistics, (node,), ("y",)))
+
+
+@pytest.mark.parametrize("updates", [("g", "b"), ("v", "m"), ("m", "m")])
+def test_a_node_updates_the_inputs_that_its_operator_says(updates: tuple[str, str]) -> None:
+    statistics = tuple(Value(name, TensorType((8,))) for name in ("g", "b", "m", "v"))
+    node = make_node(
+        "batch_norm_training",
+        ("x", "g", "b", "m", "v"),
+        ("y", "mean", "variance"),
+        updates=updates,
+        epsilon=1e-5,
+        momentum=0.1,
+    )
+    graph = Graph((INPUT,), statistics, (node,), ("y",))
+    with pytest.raises(GraphError, match=r"of its inputs these should be \['m', 'v'\]"):
+        verify(graph)
+    verify(replace(graph, nodes=(replace(node, updates=("m", "v")),)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Value("w", TensorType((4, 3, 3, 0))),
+        Value("w", TensorType((4, 3, 3, None))),
+        Value("w", TensorType((4, 3, 3, 8), "bfloat16")),
+    ],
+)
+def test_declarations_that_no_array_can_have(value: Value) -> None:
+    with pytest.raises(GraphError, match="'w' is declared as"):
+        verify(replace(GRAPH, parameters=(value,)))
 
 
 def test_a_legal_graph_passes_and_its_sizes_follow_the_input() -> None:

@@ -208,6 +208,11 @@ def test_the_first_of_several_frames_is_taken_and_told(format_name):
 # Bad input
 
 
+def test_an_empty_path_is_no_folder():
+    with pytest.raises(PictureError, match="the path of a picture is empty"):
+        decode("")
+
+
 def test_missing_path_folder_and_null_character(tmp_path):
     with pytest.raises(PictureError, match=r"cat\.jpg: there is no such file$"):
         decode(tmp_path / "cat.jpg")

@@ -229,6 +229,7 @@ def test_one_error_lists_everything_that_does_not_fit() -> None:
         "conv2.weight": (8, 3, 3, 4),
         "late.weight": (1,),
         "count": (1,),
+        "bn1.running_var": (2,),
         "nan": (2,),
         "infinite": (2,),
         "beyond": (1,),
@@ -238,6 +239,7 @@ def test_one_error_lists_everything_that_does_not_fit() -> None:
         "conv2.weight": np.ones((8, 4, 1, 1), np.float32),
         "bn1.weight": np.ones(5, np.float32),
         "count": np.ones(1, np.int64),
+        "bn1.running_var": np.array([1, -1e-3], np.float32),
         "nan": np.array([0, np.nan], np.float32),
         "infinite": np.array([np.inf, 0], np.float16),
         "beyond": np.array([1e300]),
@@ -251,8 +253,12 @@ def test_one_error_lists_everything_that_does_not_fit() -> None:
         "wrong shapes (2): bn1.weight is [5], expected [4], "
         "conv2.weight is [8, 4, 1, 1], expected [8, 4, 3, 3]; "
         "not floating-point numbers (1): count is int64; "
-        "NaN or infinity in (3): nan, infinite, beyond"
+        "NaN or infinity in (3): nan, infinite, beyond; "
+        "variances below 0 in (1): bn1.running_var"
     )
+    told = caught.value.message("zh")
+    assert "expected" not in told
+    assert "bn1.weight" in told
 
 
 def test_long_lists_are_cut() -> None:
@@ -261,7 +267,7 @@ def test_long_lists_are_cut() -> None:
         to_parameters({"\x1b[2J": np.ones(1, np.float32)}, shapes, source="w")
     message = str(caught.value)
     assert "missing tensors (1000): layer0, layer1," in message
-    assert "layer19, ... (+980); unexpected tensors (1): \\x1b[2J" in message
+    assert "layer19, … (+980); unexpected tensors (1): \\x1b[2J" in message
     assert "layer20" not in message
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from safetensors.numpy import save
 
 from lushan.errors import MissingExtraError, ModelError
 from lushan.models.checkpoint import read_model_folder, read_tensors
-from lushan.models.hub import download_model
+from lushan.models.hub import download_model, is_hub_name
 from support.torch_files import state_dict_files
 
 pytest.importorskip("huggingface_hub")
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TENSORS = {"fc.bias": np.arange(5, dtype=np.float32)}
@@ -187,6 +189,41 @@ def test_refusals_of_the_hub(
     with pytest.raises(ModelError, match=message) as caught:
         download(hub, tmp_path)
     assert str(caught.value).startswith("timm/net: ")
+    # An answer is an answer: nobody waits for another one.
+    assert len(hub.requests) <= 2
+
+
+def test_a_hub_that_is_out_of_order_leaves_the_cache(hub: Hub, tmp_path: Path) -> None:
+    first = download(hub, tmp_path)
+    hub.error = (503, "")
+    assert download(hub, tmp_path) == first
+
+
+def test_the_librarys_own_lines_stay_off_the_terminal(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[logging.LogRecord] = []
+    bars: list[bool] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    def asked(address: str, **options: object) -> None:
+        logging.getLogger("huggingface_hub.file_download").warning("Retrying in 1s")
+        bars.append(are_progress_bars_disabled())
+
+    logger, listener = logging.getLogger("huggingface_hub"), Listener()
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", asked)
+    logger.addHandler(listener)
+    try:
+        download(hub, tmp_path)
+        assert (seen, bars) == ([], [True])
+        logger.warning("afterwards")
+        assert len(seen) == 1
+        assert not are_progress_bars_disabled()
+    finally:
+        logger.removeHandler(listener)
 
 
 def test_what_a_repository_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
@@ -201,11 +238,27 @@ def test_what_a_repository_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50", "a/b/c", "../x", "/etc", "a b/c", "owner/", "hf-hub:x"]
+    "name", ["resnet50", "a/b/c", "../x", "./x", "/etc", "a b/c", "owner/", "hf-hub:x", "a--b/x"]
 )
 def test_other_names_are_not_asked_for(name: str) -> None:
     with pytest.raises(ModelError, match=r"not a name on the hub|could not be downloaded"):
         download_model(name, endpoint="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one", "is_prefixed"),
+    [
+        ("timm/resnet50.a1_in1k", True, False),
+        ("hf-hub:timm/net", True, True),
+        ("hf_hub:timm/net", True, True),
+        ("./net", False, False),
+        ("models/a/b", False, False),
+        ("模型/net", False, False),
+    ],
+)
+def test_names_of_the_hub(name: str, is_one: bool, is_prefixed: bool) -> None:
+    assert is_hub_name(name) is is_one
+    assert is_hub_name(name, prefixed=True) is is_prefixed
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_index_of_an_unknown_id_says_what_there_is() -> None:
     with pytest.raises(UsageError) as error:
         cifar10().index("plane")
     assert str(error.value) == (
-        "no class has the id 'plane'; the 10 ids are airplane, automobile, bird, cat, deer, …"
+        "no class has the id 'plane'; the 10 ids are airplane, automobile, bird, cat, deer, … (+5)"
     )
 
 
@@ -300,54 +300,30 @@ def test_descriptions_also_serve_ids_that_were_not_given() -> None:
         (
             ["a", "b"],
             3,
-            "label_names has 2 ids, but the model has 3 classes: give one per class",
+            "m.json: label_names has 2 ids, but the model has 3 classes: give one per class",
         ),
         (
             ["a", "b", "c", "d"],
             3,
-            "label_names has 4 ids, but the model has 3 classes: give one per class",
+            "m.json: label_names has 4 ids, but the model has 3 classes: give one per class",
         ),
-        ([], 3, "label_names has 0 ids, but the model has 3 classes: give one per class"),
+        ([], 3, "m.json: label_names has 0 ids, but the model has 3 classes: give one per class"),
         (
             ["a", "b", "a", "a"],
             4,
-            "label_names has 4 ids, of which only 2 differ: a stand there more than once; "
+            "m.json: label_names has 4 ids, of which only 2 differ: a stand there more than once; "
             "give each class an id of its own",
         ),
-        (["a", 7], 2, "label_names: entry 1 is 7: every id must be a string"),
-        ("abc", 3, "label_names is a str: it must be a list of 3 ids"),
-        ({"a": 0}, 1, "label_names is a dict: it must be a list of 1 ids"),
     ],
 )
-def test_names_that_do_not_fit_are_refused(names: object, count: int, message: str) -> None:
+def test_names_that_do_not_fit_are_refused(names: list[str], count: int, message: str) -> None:
     with pytest.raises(ModelError) as error:
-        labels_for(names, None, count)  # type: ignore[arg-type]
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
-    ("descriptions", "message"),
-    [
-        (["cat"], "label_descriptions is a list: it must map ids to texts"),
-        (
-            {"a": 3},
-            "label_descriptions: 'a' is described by 3: give a text, or texts under 'en' and 'zh'",
-        ),
-        (
-            {"a": {"en": "one", "zh": None}},
-            "label_descriptions: 'a' is described by {'en': 'one', 'zh': None}: give a text, or "
-            "texts under 'en' and 'zh'",
-        ),
-    ],
-)
-def test_descriptions_that_are_no_texts_are_refused(descriptions: object, message: str) -> None:
-    with pytest.raises(ModelError) as error:
-        labels_for(["a"], descriptions, 1)  # type: ignore[arg-type]
+        labels_for(names, None, count, source="m.json")
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_model_without_classes_is_refused(count: int) -> None:
     with pytest.raises(ModelError) as error:
-        labels_for(None, None, count)
-    assert str(error.value) == f"num_classes is {count}: a model has at least one class"
+        labels_for(None, None, count, source="m.json")
+    assert str(error.value) == f"m.json: num_classes is {count}: a model has at least one class"

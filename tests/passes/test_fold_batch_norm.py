@@ -91,6 +91,34 @@ def test_a_weight_that_another_convolution_shares_stays_intact() -> None:
     assert np.array_equal(twin, interpret.compile(graph, weights)({"input": x})["twin"])
 
 
+def test_what_is_no_constant_is_not_folded() -> None:
+    """A weight that a node computes, and a statistic that another node moves."""
+    builder = GraphBuilder()
+    x = builder.input("input", (None, None, None, 3))
+    weight = builder.node("tanh", (builder.parameter("raw", (4, 1, 1, 3)),), "weight")
+    window = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    builder.batch_norm(builder.node("convolution", (x, weight), "conv", **window), "bn")
+    computed = builder.build("bn")
+
+    builder = conv_bn()
+    statistics = tuple(f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
+    builder.node(
+        "batch_norm_training",
+        (builder.convolution("input", "conv2", 4, kernel=1), *statistics),
+        "training",
+        more_outputs=("mean", "variance"),
+        updates=statistics[2:],
+        epsilon=1e-5,
+        momentum=0.1,
+    )
+    moving = builder.build("bn", "training")
+    for graph in (computed, moving):
+        weights = random_weights(graph, 0)
+        folded, new = fold_batch_norm(graph, weights)
+        assert [node.operator for node in folded.nodes] == [node.operator for node in graph.nodes]
+        assert new.keys() == weights.keys()
+
+
 def test_resnet_has_no_batch_norm_left() -> None:
     graph = build(ARCHITECTURES["resnet50"])
     folded, _ = fold_batch_norm(graph, random_weights(graph, 0))

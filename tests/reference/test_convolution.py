@@ -69,16 +69,16 @@ def onnx_options(case):
     }
 
 
-def reach_and_padding(case):
-    """Yield for each axis: size, reach of the kernel, padding on both sides together."""
+def kernel_and_padding(case):
+    """Yield for each axis: size, effective kernel, padding on both sides together."""
     for axis in (0, 1):
-        reach = (case["kernel"][axis] - 1) * case["dilation"][axis] + 1
-        yield case["size"][axis], reach, sum(case["padding"][2 * axis : 2 * axis + 2])
+        kernel = (case["kernel"][axis] - 1) * case["dilation"][axis] + 1
+        yield case["size"][axis], kernel, sum(case["padding"][2 * axis : 2 * axis + 2])
 
 
 @given(seed=st.integers(0, 2**32 - 1), case=windows(13, 5, 2))
 def test_convolution_equals_onnx(onnx_run, assert_close, seed, case):
-    assume(all(size + padding >= reach for size, reach, padding in reach_and_padding(case)))
+    assume(all(size + padding >= kernel for size, kernel, padding in kernel_and_padding(case)))
     rng = np.random.default_rng(seed)
     (group_inputs, group_outputs), groups = case["channels"], case["groups"]
     x = normal(rng, 1 + seed % 3, *case["size"], group_inputs * groups)
@@ -95,8 +95,8 @@ def test_convolution_equals_onnx(onnx_run, assert_close, seed, case):
 def test_transposed_convolution_equals_onnx(onnx_run, assert_close, seed, case):
     stride = case["stride"]
     output_padding = (seed % stride[0], seed % stride[1])
-    for axis, (size, reach, padding) in enumerate(reach_and_padding(case)):
-        assume((size - 1) * stride[axis] + reach + output_padding[axis] > padding)
+    for axis, (size, kernel, padding) in enumerate(kernel_and_padding(case)):
+        assume((size - 1) * stride[axis] + kernel + output_padding[axis] > padding)
     rng = np.random.default_rng(seed)
     (group_inputs, group_outputs), groups = case["channels"], case["groups"]
     x = normal(rng, 1 + seed % 3, *case["size"], group_inputs * groups)

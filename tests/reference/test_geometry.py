@@ -67,7 +67,10 @@ def test_output_size(size, slide, expected):
 def test_taps_join_exactly_the_pixels_that_meet(*, size, kernel, stride, padding, dilation, rows):
     slide = window(kernel, stride=stride, padding=padding, dilation=dilation)
     (H, W), (top, _, left, _) = size, padding
-    assume(H + sum(padding[:2]) >= slide.reach[0] and W + sum(padding[2:]) >= slide.reach[1])
+    assume(
+        H + sum(padding[:2]) >= slide.effective_kernel[0]
+        and W + sum(padding[2:]) >= slide.effective_kernel[1]
+    )
     HO, WO = slide.output_size(H, W)
     rows = range(min(rows[0], HO - 1), max(min(rows[0] + rows[1], HO), min(rows[0], HO - 1) + 1))
     pixels = np.arange(H * W).reshape(1, H, W)

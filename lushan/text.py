@@ -1,0 +1,23 @@
+"""Texts of strangers inside messages: made printable, and cut where they are long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(text: str, length: int = 100) -> str:
+    """Return text from a file made fit for a message: short, one line, no control characters."""
+    plain = ascii(text[:length])[1:-1]
+    return plain + ("..." if len(text) > length else "")
+
+
+def first_few(names: Sequence[str], most: int = 10) -> str:
+    """Return the first few names and how many more there are: a list of a thousand helps nobody."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f", … (+{more})" if more > 0 else "")
+
+
+def brief(value: object, length: int = 80) -> str:
+    """Return how a value of a file looks in Python, cut where it is long."""
+    shown = repr(value)
+    return shown if len(shown) <= length else shown[: length - 3] + "..."
