@@ -22,7 +22,7 @@ from lushan import passes
 from lushan.cores import usable_cores
 from lushan.errors import LushanError, UsageError
 from lushan.graph import interpret
-from lushan.graph.executor import Engine
+from lushan.graph.executor import Engine, ProfilingProgram
 from lushan.image.decode import InputReport, decode
 from lushan.models.labels import Labels
 from lushan.models.resnet_graph import INPUT
@@ -92,6 +92,7 @@ class Recognizer:
         if threads is not None and (type(threads) is not int or threads < 1):
             raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model
+        self.engine = engine
         self.threads = threads or usable_cores()
         graph, weights = passes.apply(model.graph, model.weights)
         self._output = graph.outputs[0]
@@ -143,19 +144,20 @@ class Recognizer:
         ``batch`` is float32 [N, H, W, 3], already preprocessed, of any height and width that the
         network can take. Raises UsageError for another rank, type or number of channels.
         """
-        array = np.asarray(batch)
-        if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-            raise UsageError(
-                "a batch should have shape [N, H, W, 3]; received {shape}", shape=list(array.shape)
-            )
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UsageError(
-                "a batch should be float32, already preprocessed; received {dtype}",
-                dtype=str(array.dtype),
-            )
-        inputs = {INPUT: np.ascontiguousarray(array, np.float32)}
-        scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
+        scores: npt.NDArray[np.float32] = self._program(self._inputs(batch))[self._output]
         return scores
+
+    def profile(self, batch: npt.ArrayLike) -> list[tuple[str, float]]:
+        """Run ``batch`` as ``scores`` does, and return the seconds that each step took, in order.
+
+        See ``lushan.graph.executor.ProfilingProgram``. Raises UsageError where the engine cannot
+        tell.
+        """
+        if not isinstance(self._program, ProfilingProgram):
+            raise UsageError(
+                "the engine {engine!r} does not tell the time of each layer", engine=self.engine
+            )
+        return self._program.profile(self._inputs(batch))
 
     def close(self) -> None:
         """Give back the engine's memory and threads; a closed recognizer refuses to run."""
@@ -171,6 +173,20 @@ class Recognizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _inputs(self, batch: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a preprocessed batch as the program takes it; raises UsageError if it is none."""
+        array = np.asarray(batch)
+        if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+            raise UsageError(
+                "a batch should have shape [N, H, W, 3]; received {shape}", shape=list(array.shape)
+            )
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UsageError(
+                "a batch should be float32, already preprocessed; received {dtype}",
+                dtype=str(array.dtype),
+            )
+        return {INPUT: np.ascontiguousarray(array, np.float32)}
 
     def _check(self, top: int | None, lang: str) -> int:
         _choose("lang", lang, LANGUAGES)

@@ -8,7 +8,9 @@ it; NumPy's BLAS chooses its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from lushan.errors import GraphError
@@ -57,11 +59,23 @@ class ReferenceProgram:
             value.name: weights[value.name].copy() if value.name in updated else weights[value.name]
             for value in graph.parameters
         }
-        self._dying = _last_readers(graph, set(self._wanted))
+        self._dying = last_readers(graph, set(self._wanted))
         self._closed = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph once; see ``lushan.graph.executor.Program``."""
+        return self._run_all(inputs, lambda node: None)
+
+    def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """Time each node of one run; see ``lushan.graph.executor.ProfilingProgram``."""
+        ends: list[tuple[str, float]] = [("", time.perf_counter())]
+        self._run_all(inputs, lambda node: ends.append((node.name, time.perf_counter())))
+        return [(name, end - start) for (_, start), (name, end) in pairwise(ends)]
+
+    def _run_all(
+        self, inputs: Mapping[str, Array], after: Callable[[Node], None]
+    ) -> dict[str, Array]:
+        """Run every node in order, telling ``after`` of each, and return what is wanted."""
         if self._closed:
             raise GraphError("the program is closed")
         check_inputs(self._graph, inputs)
@@ -71,6 +85,7 @@ class ReferenceProgram:
             self._run(node, values)
             for name in dying:
                 del values[name]
+            after(node)
         return {name: values[name] for name in self._wanted}
 
     def _run(self, node: Node, values: dict[str, Array]) -> None:
@@ -91,7 +106,7 @@ class ReferenceProgram:
         self.parameters = {}
 
 
-def _last_readers(graph: Graph, kept: set[str]) -> list[list[str]]:
+def last_readers(graph: Graph, kept: set[str]) -> list[list[str]]:
     """Return, for each node, the values that nothing after it reads."""
     dying: list[list[str]] = [[] for _ in graph.nodes]
     seen = kept | {value.name for value in graph.parameters}
