@@ -18,12 +18,13 @@ LAYERS = (
     {"cores", "image", "reference"},
     {"graph"},
     {"passes", "models"},
+    {"cpu"},
     {"recognizer"},
-    {"evaluation"},
+    {"bench", "evaluation"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"passes", "models"})
+STRANGERS = ({"image", "reference"}, {"passes", "models"}, {"bench", "evaluation"})
 
 
 def rank(part: str) -> int:
