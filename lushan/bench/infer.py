@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lushan.bench.disturbance import Disturbance
 from lushan.bench.layers import LayerTime, layer_times
 from lushan.bench.peak import Peak
 from lushan.bench.peers import Call, Peer, Workload
@@ -46,6 +47,7 @@ class Report:
 
     ``gflops`` counts two operations for each multiply-accumulate of the network, whatever the
     engine saves; ``peak_gflops`` is the limit of ``threads`` threads in the same minutes.
+    ``cores_of_others`` is how many cores other processes kept busy meanwhile, None if unknown.
     ``best_ratio`` is our median divided by that of the fastest float32 peer. ``absent`` are peers
     that are not installed, ``refused`` the errors of those that were left out.
     """
@@ -63,6 +65,7 @@ class Report:
     gflops: float
     peak_gflops: float
     peak_fraction: float
+    cores_of_others: float | None
     best_ratio: float | None
     peers: Mapping[str, PeerReport]
     absent: tuple[str, ...]
@@ -98,29 +101,18 @@ def measure(
     rivals, refused = _prepare(
         [peer for peer in peers if versions[peer.name]], workload, recognizer.scores(x)
     )
-    peak = Peak()
-    limits: list[float] = []
     contestants: dict[str, Callable[[], object]] = {
-        "peak": lambda: limits.append(peak()),
         OURS: lambda: recognizer.scores(x),
         **{rival.peer.name: rival.call for rival in rivals},
     }
-    seconds = take_turns(contestants, runs, progress=progress)
-    median = {name: statistics.median(seconds[name]) for name in seconds}
+    seconds, limit, disturbed = _run(contestants, runs, progress)
     reports = {
-        rival.peer.name: PeerReport(
-            version=versions[rival.peer.name] or "",
-            setting=rival.setting,
-            precision=rival.peer.precision,
-            milliseconds=1e3 * median[rival.peer.name],
-            minimum=1e3 * min(seconds[rival.peer.name]),
-            ratio=median[OURS] / median[rival.peer.name],
-        )
-        for rival in rivals
+        rival.peer.name: _report(rival, versions[rival.peer.name], seconds) for rival in rivals
     }
+    median = statistics.median(seconds[OURS])
     operations = 2 * batch * summarize(model.graph, height, width).multiply_accumulates
-    gflops = operations / median[OURS] / 1e9
-    peak_gflops = recognizer.threads * statistics.median(limits) / 1e9
+    gflops = operations / median / 1e9
+    peak_gflops = recognizer.threads * limit / 1e9
     return Report(
         model=model.name,
         engine=recognizer.engine,
@@ -129,12 +121,13 @@ def measure(
         width=width,
         threads=recognizer.threads,
         runs=runs,
-        milliseconds=1e3 * median[OURS],
+        milliseconds=1e3 * median,
         minimum=1e3 * min(seconds[OURS]),
-        images_per_second=batch / median[OURS],
+        images_per_second=batch / median,
         gflops=gflops,
         peak_gflops=peak_gflops,
         peak_fraction=gflops / peak_gflops,
+        cores_of_others=disturbed,
         best_ratio=max(
             (peer.ratio for peer in reports.values() if peer.precision == "float32"), default=None
         ),
@@ -152,6 +145,33 @@ class _Rival:
     peer: Peer
     setting: str
     call: Call
+
+
+def _run(
+    contestants: Mapping[str, Callable[[], object]], runs: int, progress: Progress
+) -> tuple[dict[str, list[float]], float, float | None]:
+    """Return the seconds of each contestant, the limit of one thread and the cores of others."""
+    peak = Peak()
+    limits: list[float] = []
+    disturbance = Disturbance()
+    seconds = take_turns(
+        {"peak": lambda: limits.append(peak()), **contestants}, runs, progress=progress
+    )
+    return seconds, statistics.median(limits), disturbance.cores()
+
+
+def _report(
+    rival: _Rival, version: str | None, seconds: Mapping[str, Sequence[float]]
+) -> PeerReport:
+    median = statistics.median(seconds[rival.peer.name])
+    return PeerReport(
+        version=version or "",
+        setting=rival.setting,
+        precision=rival.peer.precision,
+        milliseconds=1e3 * median,
+        minimum=1e3 * min(seconds[rival.peer.name]),
+        ratio=statistics.median(seconds[OURS]) / median,
+    )
 
 
 def _prepare(

@@ -70,7 +70,9 @@ class Peak:
         # A factor below 1 keeps the sums finite, an addend above 0 keeps them from vanishing.
         self._memory = np.full(2 + target.lanes, 1e-3, np.float32)
         self._bases = np.array([self._memory.ctypes.data], np.int64)
-        self._arguments = np.array([STEPS, 0, 0, 0, 2 * self._memory.itemsize], np.int64)
+        self._arguments = np.zeros(5, np.int64)  # everything lies in the one base, 0
+        self._arguments[Argument.STEPS] = STEPS
+        self._arguments[Argument.RESULT + 1] = 2 * self._memory.itemsize
 
     def __call__(self) -> float:
         """Return operations per second, the best of a few runs."""

@@ -124,6 +124,8 @@ def _print(record: dict[str, Any]) -> None:
     )
     if record["best_ratio"] is not None:
         print(f"ratio to the best  {record['best_ratio']:.2f} (below 1: lushan is faster)")
+    if record["cores_of_others"] is not None:
+        print(f"others' work       {record['cores_of_others']:.2f} cores busy meanwhile")
     if record["absent"]:
         print(f"not here           {', '.join(record['absent'])}")
     if "layers" in record:

@@ -43,6 +43,7 @@ def test_json_has_what_the_contract_says(run, model_folder: Path) -> None:
     assert report["images_per_second"] == pytest.approx(2000 / report["milliseconds"])
     assert report["peers"] == {}
     assert report["weights"] == "the model's"
+    assert report["cores_of_others"] is None or report["cores_of_others"] >= 0
     assert "layers" not in report
 
 
