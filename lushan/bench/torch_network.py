@@ -13,7 +13,7 @@ import numpy as np
 
 from lushan.errors import BenchmarkError
 from lushan.graph.executor import Array
-from lushan.graph.interpret import last_readers
+from lushan.graph.liveness import last_uses
 from lushan.graph.ir import Graph
 
 Tensor: TypeAlias = Any  # torch.Tensor, where it is installed
@@ -47,7 +47,7 @@ def torch_network(
     parameters = {value.name: tensor(weights[value.name]) for value in graph.parameters}
     producers = graph.producers()
     steps = []
-    for node, dying in zip(graph.nodes, last_readers(graph, {graph.outputs[0]}), strict=True):
+    for node, dying in zip(graph.nodes, last_uses(graph, {graph.outputs[0]}), strict=True):
         function = FUNCTIONS[node.operator]
         if node.inputs[0] in dying and node.inputs[0] in producers:
             function = IN_PLACE.get(node.operator, function)
