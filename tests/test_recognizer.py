@@ -156,7 +156,9 @@ def test_what_the_sources_raise_reaches_the_caller(recognizer: lushan.Recognizer
     assert next(answers) == recognizer.classify(pixels(0))
     with pytest.raises(KeyError, match="camera"):
         list(answers)
-    assert not [t for t in threading.enumerate() if t.name.startswith(("lushan-decode", "lushan-read"))]
+    assert not [
+        t for t in threading.enumerate() if t.name.startswith(("lushan-decode", "lushan-read"))
+    ]
 
 
 def test_pictures_are_decoded_by_as_many_threads_as_told(model_folder: Path) -> None:

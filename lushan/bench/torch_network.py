@@ -13,8 +13,8 @@ import numpy as np
 
 from lushan.errors import BenchmarkError
 from lushan.graph.executor import Array
-from lushan.graph.liveness import last_uses
 from lushan.graph.ir import Graph
+from lushan.graph.liveness import last_uses
 
 Tensor: TypeAlias = Any  # torch.Tensor, where it is installed
 Options: TypeAlias = Mapping[str, Any]

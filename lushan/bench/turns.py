@@ -4,7 +4,7 @@ A machine's clock drifts, and its cores are shared with others: only times from 
 can be compared. So every round gives each contestant one turn, and never are two at work at once.
 Between turns all rest. Runtimes let their threads spin for a while after a call, to be quick at the
 next one, and those threads would take the cores from the contestant that follows. Measured with two
-threads on two cores, ResNet-50, medians in milliseconds:
+threads on two cores, medians in milliseconds, ResNet-50 (PyTorch: forty of its convolutions):
 
 =================================  =====  ===========  ===========  ===========
 contestant, and who went before    alone  no rest      10 ms rest   50 ms rest
@@ -14,8 +14,9 @@ PyTorch after ONNX Runtime         48     92           80           52
 ONNX Runtime after OpenVINO        41     45           40           43
 =================================  =====  ===========  ===========  ===========
 
-With that rest it made no difference whether contestants lived in one process or each in its own, so
-they live in one. Nobody's spinning is turned off: it is part of their best setting.
+Processes of their own do not help: without rest and with 10 ms, ONNX Runtime and OpenVINO took the
+same times so, and PyTorch more. So all live in one process. Nobody's spinning is turned off: it is
+part of their best setting.
 """
 
 from __future__ import annotations

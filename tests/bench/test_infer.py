@@ -13,7 +13,7 @@ from lushan.bench import infer
 from lushan.bench.infer import measure
 from lushan.bench.layers import steps_of
 from lushan.bench.peers import PEERS, Workload
-from lushan.errors import GraphError, UsageError
+from lushan.errors import UsageError
 from lushan.graph.builder import GraphBuilder
 from lushan.models.summary import summarize
 from support.compare import relative_error
