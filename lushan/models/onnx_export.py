@@ -89,7 +89,8 @@ def _check_inference(graph: Graph) -> None:
     for node in graph.nodes:
         if node.operator not in CONVERSIONS:
             raise GraphError(
-                "{node!r} cannot be exported to ONNX: {operator} is an operator of training or of a pass",
+                "{node!r} cannot be exported to ONNX: {operator} is an operator of training "
+                "or of a pass",
                 node=node.name,
                 operator=node.operator,
             )
