@@ -200,6 +200,7 @@ class Recognizer:
     ) -> Iterator[Predictions | LushanError]:
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
         ahead: deque[Future[Any]] = deque()
+        wait = True
         try:
             while True:
                 for source in islice(sources, 2 * batch - len(ahead)):
@@ -208,8 +209,11 @@ class Recognizer:
                     return
                 ready = [ahead.popleft() for _ in range(min(batch, len(ahead)))]
                 yield from self._finish(ready, top, lang)
+        except KeyboardInterrupt:
+            wait = False  # a thread may be reading a pipe that nobody writes to
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def _finish(
         self, ready: list[Future[Any]], top: int, lang: str
