@@ -30,7 +30,10 @@ _MEAN: Triple = (0.485, 0.456, 0.406)
 _STD: Triple = (0.229, 0.224, 0.225)
 
 _CROP_MODES = ("center", "squash", "border")
-_LARGEST_SIDE = 16384  # beyond any network: a larger number is a mistake, and would cost memory
+# The recipe comes out of a file. Beyond these a number is a mistake, and would cost the memory of
+# the machine: at 2048 × 2048 one value of ResNet-50 takes a gigabyte.
+_LARGEST_SIDE = 2048
+_LARGEST_RESIZED_SIDE = 16384  # of which only the crop is computed
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def _check_input_size(key: str, value: object) -> tuple[int, int]:
 def _check_crop_pct(key: str, value: object, height: int, width: int) -> float:
     if isinstance(value, (int, float)) and _is_number(value) and value > 0:
         largest, smallest = max(height, width) / value, min(height, width) / value
-        if smallest >= 1 and largest <= _LARGEST_SIDE:
+        if smallest >= 1 and largest <= _LARGEST_RESIZED_SIDE:
             return float(value)
     raise ModelError(
         "preprocessing: {key} must be a number like 0.875, the part of the resized side that the "

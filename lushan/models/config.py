@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lushan.errors import ModelError
+from lushan.models.labels import Description
 
 # ImageNet-21k with all its descriptions takes 2 MB.
 MAXIMUM_BYTES = 16 * 2**20
@@ -30,7 +32,8 @@ class ModelConfig:
 
     ``architecture`` is a model id such as ``resnet50``; ``model_args`` describes a network of
     one's own design. ``label_names`` has an id per class (``n02123045``, ``cat``), in the order of
-    the scores; ``label_descriptions`` maps an id to the name that a person reads.
+    the scores; ``label_descriptions`` maps an id to the name that a person reads, or to one name
+    per language (``{"en": …, "zh": …}``).
     """
 
     architecture: str
@@ -38,7 +41,7 @@ class ModelConfig:
     num_features: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
-    label_descriptions: Mapping[str, str] | None = None
+    label_descriptions: Mapping[str, Description] | None = None
     pretrained_cfg: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -168,14 +171,14 @@ def _labels(source: str, value: object) -> tuple[str, ...] | None:
         raise _wrong(source, "label_names", value, "a list of texts")
     names = tuple(_text(source, f"label_names[{i}]", name) for i, name in enumerate(value))
     if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise _wrong(source, "label_names", twice, "every name once")
     return names
 
 
 def _descriptions(
     source: str, value: object, names: tuple[str, ...] | None
-) -> dict[str, str] | None:
+) -> dict[str, Description] | None:
     """Return id -> description; a list in the order of the ids is accepted as well."""
     if value is None:
         return None
@@ -185,9 +188,16 @@ def _descriptions(
         raise _wrong(source, "label_descriptions", value, "an object from label to text")
     key = "label_descriptions"
     return {
-        _text(source, key, name): _text(source, f"{key}[{name!r}]", text)
+        _text(source, key, name): _description(source, f"{key}[{name!r}]", text)
         for name, text in value.items()
     }
+
+
+def _description(source: str, key: str, value: object) -> Description:
+    """Return a text, or a text per language."""
+    if isinstance(value, Mapping) and value and value.keys() <= {"en", "zh"}:
+        return {language: _text(source, key, text) for language, text in value.items()}
+    return _text(source, key, value)
 
 
 def _check_preprocessing(source: str, values: Mapping[str, Any]) -> None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lushan.errors import ModelError
+from lushan.errors import LushanError, ModelError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.image.preprocess import Preprocessing
 from lushan.models import checkpoint, hub
 from lushan.models.config import ModelConfig
 from lushan.models.labels import Labels, cifar10, labels_for
-from lushan.models.model_folder import read_model_folder
+from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
 
@@ -72,6 +74,8 @@ def load_model(name: str | Path) -> Model:
         return _from_folder(str(name), path)
     if os.path.isfile(path):
         return _from_file(str(name), path)
+    if os.path.lexists(path):
+        raise ModelError("{name}: neither a folder nor a file, so no model", name=str(name))
     if str(name) == DEFAULT:
         raise ModelError(
             "this version ships no model: name one, a folder or a weights file, "
@@ -113,9 +117,9 @@ def describe_network(config: ModelConfig) -> ResNet:
         base = ARCHITECTURES[config.architecture].to_dict()
     else:
         raise ModelError(
-            "the architecture {architecture!r} is not one of {known}, nor {custom!r} with "
+            "the architecture {architecture} is not one of {known}, nor {custom!r} with "
             "model_args that describe it",
-            architecture=config.architecture,
+            architecture=reprlib.repr(config.architecture),
             known=", ".join(ARCHITECTURES),
             custom=CUSTOM,
         )
@@ -126,16 +130,16 @@ def describe_network(config: ModelConfig) -> ResNet:
 
 def _from_folder(name: str, folder: Path) -> Model:
     config, weights = read_model_folder(folder)
-    return _assemble(name, config, checkpoint.read_tensors(weights), weights)
+    return _assemble(name, config, checkpoint.read_tensors(weights), weights, folder / CONFIG)
 
 
 def _from_file(name: str, path: Path) -> Model:
     """Load bare weights, with the ``config.json`` beside them if there is one."""
     tensors = checkpoint.read_tensors(path)
-    beside = path.with_name("config.json")
+    beside = path.with_name(CONFIG)
     if beside.is_file():
-        return _assemble(name, ModelConfig.from_json_file(beside), tensors, path)
-    return _assemble(name, _identify(tensors, path), tensors, path)
+        return _assemble(name, ModelConfig.from_json_file(beside), tensors, path, beside)
+    return _assemble(name, _identify(tensors, path), tensors, path, path)
 
 
 def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
@@ -160,16 +164,33 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
     )
 
 
-def _assemble(name: str, config: ModelConfig, tensors: Mapping[str, Array], source: Path) -> Model:
-    network = describe_network(config)
-    graph = build(network)
+def _assemble(
+    name: str, config: ModelConfig, tensors: Mapping[str, Array], weights: Path, description: Path
+) -> Model:
+    """Join what the files ``weights`` and ``description`` say; errors name the one at fault."""
+    with _naming(description):
+        network = describe_network(config)
+        graph = build(network)
+        preprocessing = Preprocessing.from_pretrained_cfg(config.pretrained_cfg)
     shapes = {value.name: tuple(n or 0 for n in value.type.shape) for value in graph.parameters}
+    parameters = checkpoint.to_parameters(tensors, shapes, source=str(weights))
+    with _naming(description):
+        labels = labels_for(config.label_names, config.label_descriptions, network.classes)
     return Model(
         name=name,
         config=replace(config, num_classes=network.classes),
         network=network,
         graph=graph,
-        weights=checkpoint.to_parameters(tensors, shapes, source=str(source)),
-        labels=labels_for(config.label_names, config.label_descriptions, network.classes),
-        preprocessing=Preprocessing.from_pretrained_cfg(config.pretrained_cfg),
+        weights=parameters,
+        labels=labels,
+        preprocessing=preprocessing,
     )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the name of a file before what is wrong with what it says."""
+    try:
+        yield
+    except LushanError as error:
+        raise ModelError("{source}: {problem}", source=str(path), problem=error) from error

@@ -177,7 +177,7 @@ def test_wrong_values_are_named_with_their_key(key, value):
 
 
 def test_a_recipe_made_by_hand_is_checked_too():
-    with pytest.raises(ModelError, match="height must be a whole number from 1 to 16384, it is 0"):
+    with pytest.raises(ModelError, match="height must be a whole number from 1 to 2048, it is 0"):
         Preprocessing(height=0)
     with pytest.raises(ModelError, match="interpolation must be one of nearest, bilinear"):
         Preprocessing(interpolation="cubic")

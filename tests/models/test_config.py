@@ -79,6 +79,19 @@ def test_descriptions_may_be_a_list() -> None:
     assert ModelConfig.from_dict(values).label_descriptions == {"a": "x", "b": "y"}
 
 
+def test_descriptions_per_language() -> None:
+    values = {**SMALL, "label_names": ["a", "b"], "label_descriptions": {"a": {"zh": "甲"}}}
+    config = ModelConfig.from_dict(values)
+    assert config.label_descriptions == {"a": {"zh": "甲"}}
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_name_that_stands_there_twice_is_found_among_many() -> None:
+    names = [str(index) for index in range(200_000)]  # comparing each with each would take minutes
+    with pytest.raises(ModelError, match="label_names is '199999'; expected every name once"):
+        ModelConfig.from_dict({**SMALL, "label_names": [*names, "199999"]})
+
+
 def test_the_number_of_classes_may_follow_from_elsewhere() -> None:
     values = {"architecture": "resnet18", "label_names": ["a", "b", "c"]}
     assert ModelConfig.from_dict(values).num_classes == 3
@@ -129,6 +142,8 @@ def test_nothing_is_lost_on_rewriting(extra: dict[str, Any], arguments: dict[str
         ({"label_names": ["a"]}, "label_names has 1 names for num_classes = 2"),
         ({"label_descriptions": ["x", "y"]}, "expected an object from label to text"),
         ({"label_descriptions": {"a": 1}}, "label_descriptions['a'] is 1; expected a text"),
+        ({"label_descriptions": {"a": {"zh": 1}}}, "label_descriptions['a'] is 1; expected a text"),
+        ({"label_descriptions": {"a": {"fr": "x"}}}, "is {'fr': 'x'}; expected a text"),
         ({"pretrained_cfg": {"input_size": 224}}, "pretrained_cfg.input_size is 224; expected [ch"),
         ({"pretrained_cfg": {"input_size": [3, 0, 9]}}, "pretrained_cfg.input_size is [3, 0, 9]"),
         ({"pretrained_cfg": {"test_input_size": [3, 9]}}, "pretrained_cfg.test_input_size is [3"),

@@ -105,9 +105,12 @@ def test_descriptions_survive_json() -> None:
     [
         ({"block": "wide"}, "block of a network should be one of basic, bottleneck; it is 'wide'"),
         ({"activation": "gelu"}, "activation of a network"),
-        ({"depths": [2, 0]}, "depths of a network should be whole numbers above 0"),
+        ({"depths": [2, 0]}, "depths of a network should be whole numbers from 1 to 2147483647"),
         ({"depths": []}, "depths of a network"),
         ({"depths": 3}, "depths of a network"),
+        ({"depths": [10**9, 1]}, "may have 10000 blocks in all; its depths ask for 1000000001"),
+        ({"depths": [10**4000]}, "depths of a network should be whole numbers from 1"),
+        ({"widths": [8] * 10**5}, "received [1, 1] and [8, 8, 8, 8, 8, 8, ...]"),
         ({"widths": [4]}, "as many depths as widths; received [1, 1] and [4]"),
         ({"classes": 2.5}, "classes of a network"),
         ({"classes": True}, "classes of a network"),
