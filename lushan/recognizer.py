@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lushan import passes
 from lushan.cores import usable_cores
-from lushan.errors import LushanError, UsageError
+from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph import interpret
 from lushan.graph.executor import Engine
 from lushan.image.decode import InputReport, decode
@@ -32,6 +32,9 @@ from lushan.reference.softmax import softmax, top_k
 ENGINES: Mapping[str, Engine] = {"reference": interpret.compile}
 PRECISIONS = ("float32",)
 LANGUAGES = ("en", "zh")
+
+# Numbers that go out of range on the way show in the scores, which are looked at.
+_UNTIL_THE_SCORES: Mapping[str, Any] = {"divide": "ignore", "over": "ignore", "invalid": "ignore"}
 
 Source: TypeAlias = Any  # path | bytes | file object | PIL image | uint8 array [H, W, 3]
 
@@ -93,7 +96,8 @@ class Recognizer:
             raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model
         self.threads = threads or usable_cores()
-        graph, weights = passes.apply(model.graph, model.weights)
+        with np.errstate(**_UNTIL_THE_SCORES):
+            graph, weights = passes.apply(model.graph, model.weights)
         self._output = graph.outputs[0]
         self._program = ENGINES[engine](graph, weights, threads=threads)
 
@@ -107,11 +111,12 @@ class Recognizer:
 
         ``source`` is a path, bytes, a binary file object, a PIL image or a uint8 array [H, W, 3].
         ``top`` None means five, or all classes if there are fewer. Raises PictureError for a
-        picture that cannot be read, UsageError for a ``top`` or ``lang`` that cannot be.
+        picture that cannot be read, ModelError when the network has no answer to it, UsageError
+        for a ``top`` or ``lang`` that cannot be.
         """
         top = self._check(top, lang)
         pixels, report = self._prepare(source)
-        return self._answer(self.scores(pixels[None]), [report], top, lang)[0]
+        return self._answer(self.scores(pixels[None])[0], report, top, lang)
 
     def classify_many(
         self,
@@ -154,7 +159,8 @@ class Recognizer:
                 dtype=str(array.dtype),
             )
         inputs = {INPUT: np.ascontiguousarray(array, np.float32)}
-        scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
+        with np.errstate(**_UNTIL_THE_SCORES):
+            scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
         return scores
 
     def close(self) -> None:
@@ -225,34 +231,39 @@ class Recognizer:
                 slots.append(future.result())
             except LushanError as error:
                 slots.append(error)
-        good = [slot for slot in slots if not isinstance(slot, LushanError)]
-        answers: Iterator[Predictions] = iter(())
+        good = [index for index, slot in enumerate(slots) if not isinstance(slot, LushanError)]
         if good:
-            scores = self.scores(np.stack([pixels for pixels, _ in good]))
-            answers = iter(self._answer(scores, [report for _, report in good], top, lang))
-        return [slot if isinstance(slot, LushanError) else next(answers) for slot in slots]
+            scores = self.scores(np.stack([slots[index][0] for index in good]))
+            for index, row in zip(good, scores, strict=True):
+                try:
+                    slots[index] = self._answer(row, slots[index][1], top, lang)
+                except LushanError as error:
+                    slots[index] = error
+        return slots
 
     def _answer(
-        self, scores: npt.NDArray[np.float32], reports: list[InputReport], top: int, lang: str
-    ) -> list[Predictions]:
-        """Name the best classes: scores [N, classes] → N answers."""
-        probabilities, best = softmax(scores), top_k(scores, top)
-        return [
-            Predictions(
-                (
-                    Prediction(
-                        rank=rank,
-                        index=int(index),
-                        label=self.labels.names[index],
-                        description=self.labels.description(int(index), lang),
-                        probability=float(row[index]),
-                    )
-                    for rank, index in enumerate(order, 1)
-                ),
-                report,
+        self, scores: npt.NDArray[np.float32], report: InputReport, top: int, lang: str
+    ) -> Predictions:
+        """Name the best classes of one picture: scores [classes] → its answer."""
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                "{source}: {model} gives it scores that are not finite numbers: its weights are "
+                "damaged, or not for this network",
+                source=report.source,
+                model=self.model.name,
             )
-            for row, order, report in zip(probabilities, best, reports, strict=True)
-        ]
+        probabilities = softmax(scores)
+        predictions = (
+            Prediction(
+                rank=rank,
+                index=int(index),
+                label=self.labels.names[index],
+                description=self.labels.description(int(index), lang),
+                probability=float(probabilities[index]),
+            )
+            for rank, index in enumerate(top_k(scores, top), 1)
+        )
+        return Predictions(predictions, report)
 
 
 def _choose(name: str, value: object, accepted: tuple[str, ...]) -> None:

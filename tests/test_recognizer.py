@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from PIL import Image
 
 import lushan
 from lushan.errors import GraphError, LushanError, ModelError, PictureError, UsageError
+from lushan.models.zoo import load_model
 from support.small_models import write_small_model
 
 
@@ -164,6 +166,17 @@ def test_wrong_loads(model_folder: Path) -> None:
         lushan.load()
     with pytest.raises(ModelError, match="resnet50 is an architecture"):
         lushan.load("resnet50")
+
+
+@pytest.mark.parametrize("weight", [np.inf, -np.inf, np.nan, 3e38])
+def test_scores_that_are_not_finite_are_no_answer(model_folder: Path, weight: float) -> None:
+    model = load_model(model_folder)
+    broken = {**model.weights, "fc.weight": np.full((3, 16), weight, np.float32)}
+    with lushan.Recognizer(dataclasses.replace(model, weights=broken)) as recognizer:
+        with pytest.raises(ModelError, match=r"<array>: .*small gives it scores that are not"):
+            recognizer.classify(pixels())
+        answers = list(recognizer.classify_many([pixels(), b""], batch=2))
+    assert [type(answer) for answer in answers] == [ModelError, PictureError]
 
 
 def test_a_closed_recognizer_refuses(tmp_path: Path) -> None:
