@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from lushan.reference.softmax import softmax, top_k
 
 PRECISIONS = ("float32",)
 LANGUAGES = ("en", "zh")
+
+# Numbers that go out of range on the way show in the scores, which are looked at.
+_UNTIL_THE_SCORES: Mapping[str, Any] = {"divide": "ignore", "over": "ignore", "invalid": "ignore"}
 
 # A picture, or a function that gets it when its turn comes.
 Source: TypeAlias = PictureSource | Callable[[], PictureSource]
@@ -115,7 +118,7 @@ class Recognizer:
         """
         top = self._check(top, lang)
         pixels, report = self._prepare(source)
-        return self._answer(self.scores(pixels[None]), [report], top, lang)[0]
+        return self._answer(self.scores(pixels[None])[0], report, top, lang)
 
     def classify_many(
         self,
@@ -152,7 +155,7 @@ class Recognizer:
         infinite or NaN: look before you use them.
         """
         inputs = self._inputs(batch)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(**_UNTIL_THE_SCORES):
             scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
         return scores
 
@@ -229,6 +232,7 @@ class Recognizer:
         decoders = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
         reader = ThreadPoolExecutor(1, thread_name_prefix="lushan-read")
         stopped = Event()
+        wait = True
 
         def read() -> list[Future[Prepared]]:
             """Take one batch of sources and have them decoded."""
@@ -244,55 +248,65 @@ class Recognizer:
             while ready := ahead.result():
                 ahead = reader.submit(read)
                 yield from self._finish(ready, top, lang)
+        except KeyboardInterrupt:
+            wait = False  # a thread may be reading a pipe that nobody writes to
+            raise
         finally:
             stopped.set()
-            reader.shutdown(cancel_futures=True)
-            decoders.shutdown(cancel_futures=True)
+            reader.shutdown(wait=wait, cancel_futures=True)
+            decoders.shutdown(wait=wait, cancel_futures=True)
 
     def _finish(
         self, ready: list[Future[Prepared]], top: int, lang: str
     ) -> list[Predictions | LushanError]:
         """Run the pictures of one batch that could be read; errors keep their places."""
-        slots: list[Prepared | LushanError] = []
+        answers: list[Predictions | LushanError | None] = []
+        good: list[Prepared] = []
         for future in ready:
             try:
-                slots.append(future.result())
+                good.append(future.result())
+                answers.append(None)
             except LushanError as error:
-                slots.append(error)
-        good = [slot for slot in slots if not isinstance(slot, LushanError)]
-        answers: Iterator[Predictions] = iter(())
-        if good:
-            scores = self.scores(np.stack([pixels for pixels, _ in good]))
-            answers = iter(self._answer(scores, [report for _, report in good], top, lang))
-        return [slot if isinstance(slot, LushanError) else next(answers) for slot in slots]
+                answers.append(error)
+        named = iter(self._name_all(good, top, lang))
+        return [next(named) if answer is None else answer for answer in answers]
+
+    def _name_all(
+        self, prepared: list[Prepared], top: int, lang: str
+    ) -> Iterator[Predictions | LushanError]:
+        """Run one batch and yield the answer to each of its pictures, or why there is none."""
+        if not prepared:
+            return
+        scores = self.scores(np.stack([pixels for pixels, _ in prepared]))
+        for row, (_, report) in zip(scores, prepared, strict=True):
+            try:
+                yield self._answer(row, report, top, lang)
+            except LushanError as error:
+                yield error
 
     def _answer(
-        self, scores: npt.NDArray[np.float32], reports: list[InputReport], top: int, lang: str
-    ) -> list[Predictions]:
-        """Name the best classes: scores [N, classes] → N answers."""
+        self, scores: npt.NDArray[np.float32], report: InputReport, top: int, lang: str
+    ) -> Predictions:
+        """Name the best classes of one picture: scores [classes] → its answer."""
         if not np.isfinite(scores).all():
             raise ModelError(
-                "{model}: its scores are not all finite: the weights are damaged, or too large for "
-                "float32",
+                "{source}: {model} gives it scores that are not finite numbers: its weights are "
+                "damaged, or not for this network",
+                source=report.source,
                 model=self.model.name,
             )
-        probabilities, best = softmax(scores), top_k(scores, top)
-        return [
-            Predictions(
-                (
-                    Prediction(
-                        rank=rank,
-                        index=int(index),
-                        label=self.labels.names[index],
-                        description=self.labels.description(int(index), lang),
-                        probability=float(row[index]),
-                    )
-                    for rank, index in enumerate(order, 1)
-                ),
-                report,
+        probabilities = softmax(scores)
+        predictions = (
+            Prediction(
+                rank=rank,
+                index=int(index),
+                label=self.labels.names[index],
+                description=self.labels.description(int(index), lang),
+                probability=float(probabilities[index]),
             )
-            for row, order, report in zip(probabilities, best, reports, strict=True)
-        ]
+            for rank, index in enumerate(top_k(scores, top), 1)
+        )
+        return Predictions(predictions, report)
 
 
 def _choose(name: str, value: object, accepted: tuple[str, ...]) -> None:

@@ -15,9 +15,3 @@ def first_few(names: Sequence[str], most: int = 10) -> str:
     """Return the first few names and how many more there are: a list of a thousand helps nobody."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f", … (+{more})" if more > 0 else "")
-
-
-def brief(value: object, length: int = 80) -> str:
-    """Return how a value of a file looks in Python, cut where it is long."""
-    shown = repr(value)
-    return shown if len(shown) <= length else shown[: length - 3] + "..."

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""Damages a file at random, again and again, and has lushan read it.
+"""Damages files at random, again and again, and has lushan read them.
 
-    python scripts/fuzz.py weights FILE --count 2000 --seed 0
+    python scripts/fuzz.py weights model.th --count 2000 --seed 0
+    python scripts/fuzz.py pictures photos/*.jpg --count 2000
 
-Every version must end in an answer or in an error that names the file. Prints how they ended, the
-peak of memory and the slowest reading; exits with 1, and keeps the file, when one ended otherwise.
+``count`` is shared among the files. Every damaged file must end in an answer or in an error that
+names it. Prints how they ended, the peak of memory and the slowest reading; exits with 1, and keeps
+the file, when one ended otherwise.
 """
 
 from __future__ import annotations
@@ -33,51 +35,67 @@ def read_weights(path: Path) -> None:
     read_tensors(path)
 
 
-READERS: dict[str, Callable[[Path], None]] = {"weights": read_weights}
+def read_picture(path: Path) -> None:
+    """Read the file as a picture, up to what a network of 224×224 gets to see."""
+    from lushan.image.decode import decode
+    from lushan.image.preprocess import Preprocessing
+
+    Preprocessing()(decode(path))
+
+
+READERS: dict[str, Callable[[Path], None]] = {"weights": read_weights, "pictures": read_picture}
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=READERS)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     read = READERS[arguments.kind]
 
-    data = arguments.file.read_bytes()
-    read(arguments.file)
+    for file in arguments.files:
+        read(file)
     before = _peak_megabytes()
     endings: collections.Counter[str] = collections.Counter()
     slowest = 0.0
     folder = Path(tempfile.mkdtemp(prefix="lushan-fuzz-"))
-    path = folder / arguments.file.name
-    for number, damaged in enumerate(corruptions(data, arguments.count, arguments.seed)):
-        path.write_bytes(damaged)
-        start = time.perf_counter()
-        try:
-            read(path)
-            endings["an answer"] += 1
-        except LushanError as error:
-            endings[error.template] += 1
-            if str(path) not in str(error):
-                endings["WITHOUT THE NAME OF THE FILE"] += 1
-        except BaseException:
-            traceback.print_exc()
-            kept = path.rename(folder / f"{number}-{path.name}")
-            print(f"kept: {kept}", file=sys.stderr)
-            endings["A CRASH"] += 1
-        slowest = max(slowest, time.perf_counter() - start)
-    path.unlink(missing_ok=True)
+    for index, file in enumerate(arguments.files):
+        count = len(range(index, arguments.count, len(arguments.files)))
+        path = folder / file.name
+        for number, damaged in enumerate(
+            corruptions(file.read_bytes(), count, arguments.seed + index)
+        ):
+            path.write_bytes(damaged)
+            start = time.perf_counter()
+            ending = _ending(read, path)
+            slowest = max(slowest, time.perf_counter() - start)
+            endings[ending] += 1
+            if ending.isupper():
+                print(f"kept: {path.rename(folder / f'{number}-{path.name}')}", file=sys.stderr)
+        path.unlink(missing_ok=True)
 
     for ending, count in endings.most_common():
         print(f"{count:6}  {ending}")
     print(
-        f"{len(data) / 2**20:.1f} MB file; peak of memory {before} MB for the sound file,", end=" "
+        f"peak of memory {before} MB for the sound files, {_peak_megabytes()} MB for all;", end=" "
     )
-    print(f"{_peak_megabytes()} MB for all; slowest {slowest:.2f} s")
+    print(f"slowest {slowest:.2f} s")
     return 1 if any(ending.isupper() for ending in endings) else 0
+
+
+def _ending(read: Callable[[Path], None], path: Path) -> str:
+    """Read the file and say how that ended: in capitals, if as it should not."""
+    try:
+        read(path)
+    except LushanError as error:
+        return error.template if str(path) in str(error) else "AN ERROR WITHOUT THE NAME"
+    except BaseException:
+        traceback.print_exc()
+        return "A CRASH"
+    return "an answer"
 
 
 def _peak_megabytes() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lushan.text import brief, first_few, printable
+from lushan.text import first_few, printable
 
 
 def test_control_codes_do_not_reach_the_terminal() -> None:
@@ -14,8 +14,3 @@ def test_a_list_is_cut_and_says_so() -> None:
     assert first_few(["a", "b"], 2) == "a, b"
     assert first_few(["a", "b", "c", "d"], 2) == "a, b, … (+2)"
     assert first_few([]) == ""
-
-
-def test_a_value_is_cut() -> None:
-    assert brief([1, "二"]) == "[1, '二']"
-    assert brief("x" * 1000, 10) == "'xxxxxx..."

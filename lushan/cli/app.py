@@ -15,6 +15,11 @@ from lushan.cli.classify import classify
 from lushan.cli.evaluate import evaluate
 from lushan.cli.info import info
 from lushan.cli.models import models
+from lushan.cli.options import chosen_language, report
+from lushan.cli.streams import discard_output, prepare_streams
+from lushan.errors import LushanError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 app = typer.Typer(
     name="lushan",
@@ -47,12 +52,49 @@ def main() -> None:
     """Run the command line; this is the entry point of ``lushan``."""
     # Pillow warns of damage that it could work around; the answer's report is what counts.
     warnings.filterwarnings("ignore", module="PIL")
+    status = _run()
+    if status == _INTERRUPTED:
+        # At once: a thread may be waiting for a pipe or an address, and Python would wait for it.
+        os._exit(status)
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command line to its end, whatever that is, and return the exit status."""
+    language = chosen_language(None)
+    try:
+        prepare_streams()
+        status = _run_verb()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away (``lushan … | head``): no error
+        discard_output()
+        return 0
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except LushanError as error:
+        report(error, language)
+    except MemoryError:
+        report(LushanError("not enough memory: give smaller pictures or a smaller model"), language)
+    except OSError as error:
+        discard_output()
+        reason = error.strerror or str(error)
+        report(
+            LushanError("{source}: {problem}", source=error.filename, problem=reason)
+            if error.filename
+            else LushanError("the answer cannot be written: {reason}", reason=reason),
+            language,
+        )
+    else:
+        return status
+    return 2
+
+
+def _run_verb() -> int:
+    """Hand over to typer, which ends every run with SystemExit, and return the status."""
     try:
         app()
-    except BrokenPipeError:
-        # The reader went away (``lushan … | head``): no error, but nothing may be flushed to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        print(f"lushan: {error}", file=sys.stderr)
-        sys.exit(2)
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # typer would call it a failure
+            raise ending.__context__ from None
+        return ending.code if isinstance(ending.code, int) else 0
+    return 0

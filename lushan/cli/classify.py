@@ -41,8 +41,7 @@ def classify(
 ) -> None:
     """Name what is in pictures, with probabilities.
 
-    A picture that cannot be read is told on stderr and the others are still answered; the exit
-    status is then 1.
+    A picture that cannot be read is told on stderr; the exit status is then 1.
     """
     language = chosen_language(lang)
     failed = False

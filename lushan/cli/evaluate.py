@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from lushan.cli.options import (
     report,
 )
 from lushan.cli.progress import progress_bar
+from lushan.cli.streams import to_json
 from lushan.errors import UsageError
 from lushan.evaluation import evaluate as count
 from lushan.recognizer import load
@@ -66,7 +66,7 @@ def evaluate(
                 "errors": errors,
                 "model": model,
             }
-            print(json.dumps(record, ensure_ascii=False))
+            print(to_json(record))
         else:
             for name, right in (("top-1", counts.top1), ("top-5", counts.top5)):
                 share = 100 * right / max(1, counts.images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from lushan.cli.options import (
     chosen_language,
     errors_told,
 )
+from lushan.cli.streams import one_line, to_json
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
 from lushan.models.summary import NetworkSummary, summarize
@@ -41,11 +41,11 @@ def info(
     with errors_told(chosen_language(lang)):
         record = _installation() if model is None else _network(model, layers=layers)
     if format_ is ReportFormat.json:
-        print(json.dumps(record, ensure_ascii=False))
+        print(to_json(record))
         return
     listed = record.pop("layers", [])
     for key, value in record.items():
-        print(f"{key.replace('_', ' '):<24}{_shown(key, value)}")
+        print(one_line(f"{key.replace('_', ' '):<24}{_shown(key, value)}"))
     if listed:
         print(f"\n{'layer':<28}{'operator':<24}{'output':>16}{'parameters':>12}{'MMAC':>10}")
     for layer in listed:
@@ -106,7 +106,7 @@ def _shown(key: str, value: Any) -> str:
     if key.endswith("_bytes"):
         return f"{value:,} ({value / 2**20:.1f} MiB)"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(name, item)}" for name, item in value.items())
+        return ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in value.items())
     if isinstance(value, list):
-        return "×".join(map(str, value)) if key == "input_size" else ", ".join(map(str, value))
+        return ("×" if key == "input_size" else ", ").join(map(str, value)) or "–"
     return f"{value:,}" if type(value) is int else str(value)

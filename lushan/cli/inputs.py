@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from lushan.errors import PictureError
-from lushan.image.files import find_pictures
-
-URL_SECONDS = 30
-URL_BYTES = 256 * 2**20
+from lushan.image.files import find_pictures, is_file
+from lushan.image.sources import read_all
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,11 @@ def expand(words: Iterable[str]) -> Iterator[Input]:
         elif word.lower().startswith(("http://", "https://")):
             yield Input(word, partial(_fetch, word))
         elif os.path.isdir(word):
-            yield from _many(word, map(str, find_pictures(Path(word))))
+            unreadable: list[PictureError] = []
+            found = find_pictures(Path(word), on_error=unreadable.append)
+            yield from _many(word, map(str, found), unreadable)
         elif not os.path.lexists(word) and glob.has_magic(word):
-            found = sorted(glob.glob(word, recursive=True))
-            yield from _many(word, (path for path in found if os.path.isfile(path)))
+            yield from _many(word, filter(is_file, sorted(glob.glob(word, recursive=True))))
         else:
             yield Input(word, word)
 
@@ -56,45 +55,32 @@ class _NamedBytes(io.BytesIO):
         self.name = name
 
 
-def _many(word: str, paths: Iterable[str]) -> Iterator[Input]:
+def _many(
+    word: str, paths: Iterable[str], unreadable: Iterable[PictureError] = ()
+) -> Iterator[Input]:
+    """Yield the pictures at ``paths``, then the folders that ``paths`` found ``unreadable``."""
     empty = True
     for path in paths:
         empty = False
         yield Input(path, path)
+    for error in unreadable:
+        empty = False
+        yield Input(str(error.values["source"]), partial(_raise, error))
     if empty:
-        yield Input(word, partial(_nothing_there, word))
+        yield Input(word, partial(_raise, PictureError("{source}: no pictures there", source=word)))
 
 
-def _nothing_there(word: str) -> NoReturn:
-    raise PictureError("{source}: no pictures there", source=word)
+def _raise(error: PictureError) -> NoReturn:
+    raise error
 
 
 def _read_stdin() -> io.BytesIO:
-    return _NamedBytes(sys.stdin.buffer.read(), "<stdin>")
+    if sys.stdin is None:
+        raise PictureError("{source}: standard input is closed", source="<stdin>")
+    return _NamedBytes(read_all(sys.stdin.buffer, "<stdin>"), "<stdin>")
 
 
 def _fetch(url: str) -> io.BytesIO:
-    """Return the bytes behind ``url``; raises PictureError if they cannot be had."""
-    import http.client
-    import urllib.error
-    import urllib.request
+    from lushan.cli.fetch import fetch  # most calls name no address: they start faster without
 
-    try:
-        with urllib.request.urlopen(url, timeout=URL_SECONDS) as response:
-            data = response.read(URL_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        error.close()  # it is an open response too
-        raise PictureError(
-            "{source}: cannot be fetched: {reason}", source=url, reason=str(error)
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise PictureError(
-            "{source}: cannot be fetched: {reason}", source=url, reason=str(error) or repr(error)
-        ) from error
-    if len(data) > URL_BYTES:
-        raise PictureError(
-            "{source}: more than {limit} MiB; fetch it to a file and name that",
-            source=url,
-            limit=URL_BYTES // 2**20,
-        )
-    return _NamedBytes(data, url)
+    return _NamedBytes(fetch(url), url)

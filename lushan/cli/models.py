@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from lushan.cli.options import ReportFormat
+from lushan.cli.streams import to_json
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
@@ -34,7 +34,7 @@ def models(
         )
     bundled = bundled_names()
     if format_ is ReportFormat.json:
-        print(json.dumps({"bundled": bundled, "architectures": rows}))
+        print(to_json({"bundled": bundled, "architectures": rows}))
         return
     print(f"bundled        {', '.join(bundled) or '–'}")
     print(f"architecture   {'parameters':>12}  {'GMAC':>7}  input")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Annotated
 
 import typer
 
+from lushan.cli.streams import one_line
 from lushan.errors import LushanError
 from lushan.models.zoo import DEFAULT
 
@@ -69,7 +70,8 @@ def chosen_language(option: Language | None) -> str:
 
 def report(error: LushanError, lang: str) -> None:
     """Print one line about ``error`` on stderr."""
-    print(f"lushan: {error.message(lang)}", file=sys.stderr)
+    with suppress(OSError):  # a full stderr: the exit status still tells
+        print(f"lushan: {one_line(error.message(lang))}", file=sys.stderr)
 
 
 @contextmanager

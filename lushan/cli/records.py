@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from lushan.cli.streams import one_line, to_json
 from lushan.errors import LushanError
 from lushan.recognizer import Predictions
 
@@ -45,12 +45,12 @@ def make_writer(format_: str, lang: str) -> RecordWriter:
 
 class _Text:
     def answer(self, source: str, predictions: Predictions) -> None:
-        print(source)
+        print(one_line(source))
         for prediction in predictions:
             percent = f"{100 * prediction.probability:6.2f} %"
             name = prediction.description
             label = "" if prediction.label == name else f"  ({prediction.label})"
-            print(f"{prediction.rank:>4}  {percent}  {name}{label}")
+            print(f"{prediction.rank:>4}  {percent}  {one_line(name + label)}")
 
     def failure(self, source: str, error: LushanError) -> None:
         pass
@@ -94,7 +94,7 @@ class _Json:
             print("[]" if self._first else "\n]")
 
     def _write(self, record: dict[str, Any]) -> None:
-        text = json.dumps(record, ensure_ascii=False)
+        text = to_json(record)
         if self._lines:
             print(text, flush=True)
         else:

@@ -12,6 +12,7 @@ the architecture by ``zoo``, the names of the classes by ``labels``, the preproc
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any, NoReturn
 
 from lushan.errors import ModelError
 from lushan.models.labels import Description
-from lushan.text import brief
 
 # ImageNet-21k with all its descriptions takes 2 MB.
 MAXIMUM_BYTES = 16 * 2**20
@@ -126,7 +126,7 @@ def _wrong(source: str, key: str, value: object, expected: ModelError) -> ModelE
         "{source}: {key} is {value}; expected {expected}",
         source=source,
         key=key,
-        value=brief(value),
+        value=reprlib.repr(value),
         expected=expected,
     )
 

@@ -3,7 +3,8 @@
 Writing never leaves half a model. Both files are first written in full under temporary names in
 the same folder and flushed to disk; then the old configuration is taken away, the weights are
 replaced, and the configuration comes last. Whoever is interrupted leaves the old model, the new
-one, or a folder that says that its config.json is missing; never weights under wrong labels.
+one, or a folder that says that its config.json is missing; never weights under wrong labels. The
+next writing completes such a folder. Of several writers at a time one goes after the other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -86,16 +88,20 @@ def write_model_folder(
     is_new = False
     try:
         is_new = not folder.exists()
-        if not is_new:
-            _check_replaceable(folder)
+        if not is_new and not folder.is_dir():
+            raise ModelError("{source}: a file, not a folder to write to", source=str(folder))
         folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(temporary[0], stored)
-        temporary[1].write_bytes(text)
-        flush_file(temporary[1])
-        (folder / CONFIG).unlink(missing_ok=True)
-        temporary[0].replace(folder / WEIGHTS)
-        temporary[1].replace(folder / CONFIG)
-        flush_folder(folder)
+        with _alone_in(folder) as alone:
+            _check_replaceable(folder)
+            write_safetensors(temporary[0], stored)
+            temporary[1].write_bytes(text)
+            flush_file(temporary[1])
+            (folder / CONFIG).unlink(missing_ok=True)
+            temporary[0].replace(folder / WEIGHTS)
+            temporary[1].replace(folder / CONFIG)
+            flush_folder(folder)
+            for path in _leftovers(folder) if alone else []:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(
             "{source}: the model cannot be written: {reason}",
@@ -136,11 +142,34 @@ def _stored(
     return stored
 
 
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[bool]:
+    """Wait until no one else writes to ``folder``; give False where it cannot be locked."""
+    descriptor, alone = None, False
+    with contextlib.suppress(ImportError, OSError):  # Windows; some network file systems
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        alone = True
+    try:
+        yield alone
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files of writers, which were interrupted if no one is writing."""
+    names = "|".join(map(re.escape, (WEIGHTS, CONFIG)))
+    return [path for path in folder.iterdir() if re.fullmatch(rf"\.({names})\.\d+\.tmp", path.name)]
+
+
 def _check_replaceable(folder: Path) -> None:
     """Refuse to write among files that are not a model, such as someone's home folder."""
-    if not folder.is_dir():
-        raise ModelError("{source}: a file, not a folder to write to", source=str(folder))
-    if not any(folder.iterdir()):
+    leftovers = _leftovers(folder)
+    others = {path.name for path in folder.iterdir()} - {path.name for path in leftovers}
+    if not others or (leftovers and others == {WEIGHTS}):
         return
     try:
         ModelConfig.from_json_file(folder / CONFIG)

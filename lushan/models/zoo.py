@@ -7,12 +7,14 @@ weights, labels and preprocessing. Nothing is downloaded unless a hub name is gi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lushan.errors import MissingExtraError, ModelError
+from lushan.errors import LushanError, MissingExtraError, ModelError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.image.preprocess import Preprocessing
@@ -70,6 +72,8 @@ def load_model(name: str | Path) -> Model:
         return _from_folder(str(name), path)
     if os.path.isfile(path):
         return _from_file(str(name), path)
+    if os.path.lexists(path):
+        raise ModelError("{name}: neither a folder nor a file, so no model", name=str(name))
     if str(name) == DEFAULT:
         raise ModelError(
             "this version ships no model: name one, a folder or a weights file, "
@@ -131,9 +135,9 @@ def describe_network(config: ModelConfig) -> ResNet:
         base = ARCHITECTURES[config.architecture].to_dict()
     else:
         raise ModelError(
-            "the architecture {architecture!r} is not one of {known}, nor {custom!r} with "
+            "the architecture {architecture} is not one of {known}, nor {custom!r} with "
             "model_args that describe it",
-            architecture=config.architecture,
+            architecture=reprlib.repr(config.architecture),
             known=", ".join(ARCHITECTURES),
             custom=CUSTOM,
         )
@@ -213,25 +217,30 @@ def _assemble(
     name: str, config: ModelConfig, tensors: Mapping[str, Array], weights: Path, *, described: Path
 ) -> Model:
     """Put a model together; ``described`` is the file that says what the ``weights`` are."""
-    try:
+    with _naming(described):
         network = describe_network(config)
-    except ModelError as error:
-        raise ModelError("{source}: {problem}", source=str(described), problem=error) from None
-    graph = build(network)
+        graph = build(network)
+    source = str(described)
+    preprocessing = Preprocessing.from_pretrained_cfg(config.pretrained_cfg, source=source)
     shapes = {value.name: tuple(n or 0 for n in value.type.shape) for value in graph.parameters}
+    parameters = checkpoint.to_parameters(tensors, shapes, source=str(weights))
     return Model(
         name=name,
         config=replace(config, num_classes=network.classes),
         network=network,
         graph=graph,
-        weights=checkpoint.to_parameters(tensors, shapes, source=str(weights)),
+        weights=parameters,
         labels=labels_for(
-            config.label_names,
-            config.label_descriptions,
-            network.classes,
-            source=str(described),
+            config.label_names, config.label_descriptions, network.classes, source=source
         ),
-        preprocessing=Preprocessing.from_pretrained_cfg(
-            config.pretrained_cfg, source=str(described)
-        ),
+        preprocessing=preprocessing,
     )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the name of a file before what is wrong with what it says."""
+    try:
+        yield
+    except LushanError as error:
+        raise ModelError("{source}: {problem}", source=str(path), problem=error) from error

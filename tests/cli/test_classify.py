@@ -93,8 +93,13 @@ def test_the_locale_chooses_the_language(
 
 
 def test_stdin(run, pictures: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pipe(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            assert count is not None and count > 0, "a pipe may never end"
+            return super().read(count)
+
     class Stdin:
-        buffer = io.BytesIO((pictures / "a.png").read_bytes())
+        buffer = Pipe((pictures / "a.png").read_bytes())
 
     monkeypatch.setattr(sys, "stdin", Stdin)
     result = run("classify", "-", "--model", model_folder, "--format", "jsonl")
@@ -198,6 +203,16 @@ def test_a_wrong_call_exits_with_2(
     assert result.status == 2
     assert message in result.err
     assert result.out == ""
+
+
+def test_too_little_memory_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lushan.cli.classify.load", load)
+    result = run("classify", "a.png")
+    expected = "lushan: not enough memory: give smaller pictures or a smaller model\n"
+    assert (result.status, result.err) == (2, expected)
 
 
 def test_no_pictures_named_is_a_wrong_call(run, model_folder: Path) -> None:

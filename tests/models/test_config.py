@@ -86,6 +86,13 @@ def test_descriptions_may_be_a_list() -> None:
     assert ModelConfig.from_dict(values).label_descriptions == {"a": "x", "b": "y"}
 
 
+def test_descriptions_per_language() -> None:
+    values = {**SMALL, "label_names": ["a", "b"], "label_descriptions": {"a": {"zh": "甲"}}}
+    config = ModelConfig.from_dict(values)
+    assert config.label_descriptions == {"a": {"zh": "甲"}}
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
 def test_the_number_of_classes_may_follow_from_elsewhere() -> None:
     values = {"architecture": "resnet18", "label_names": ["a", "b", "c"]}
     assert ModelConfig.from_dict(values).num_classes == 3

@@ -134,7 +134,9 @@ def test_without_network_the_cache_answers(hub: Hub, tmp_path: Path) -> None:
     hub.shutdown()
     hub.server_close()
     assert download(hub, tmp_path) == first
-    with pytest.raises(ModelError, match=r"timm/other: the hub cannot be reached .* folder"):
+    # Some versions of the library (1.13) trip over their own second attempt.
+    reason = "(the hub cannot be reached|config.json could not be downloaded)"
+    with pytest.raises(ModelError, match=rf"timm/other: {reason}.* folder"):
         download(hub, tmp_path, "timm/other")
 
 

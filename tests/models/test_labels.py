@@ -327,3 +327,9 @@ def test_a_model_without_classes_is_refused(count: int) -> None:
     with pytest.raises(ModelError) as error:
         labels_for(None, None, count, source="m.json")
     assert str(error.value) == f"m.json: num_classes is {count}: a model has at least one class"
+
+
+def test_a_name_that_stands_there_twice_is_found_among_many() -> None:
+    names = [str(index) for index in range(200_000)]  # comparing each with each would take minutes
+    with pytest.raises(ModelError, match="199999 stand there more than once"):
+        labels_for([*names, "199999"], None, 200_001)

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +160,64 @@ def test_never_weights_under_the_labels_of_others(
         expected = {"resnet18": TENSORS.keys(), "resnet34": {"fc.bias"}}
         assert tensors.keys() == expected[config.architecture]
     assert steps >= 5
+
+
+@pytest.mark.parametrize("step", ["write_safetensors", "flush_file", "flush_folder"])
+def test_after_a_killed_writer_the_next_one_completes_the_folder(tmp_path: Path, step: str) -> None:
+    code = f"""
+import os, signal, sys
+import numpy as np
+from lushan.models import model_folder
+from lushan.models.config import ModelConfig
+step = model_folder.{step}
+def killed(*arguments):
+    step(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+model_folder.{step} = killed
+model_folder.write_model_folder(sys.argv[1], ModelConfig("resnet34", 2), {{"a": np.ones(2)}})
+"""
+    folder = tmp_path / "m"
+    for _ in range(2):  # in a new folder, then over what the first left there
+        killed = subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    write_model_folder(folder, CONFIG, TENSORS)
+    assert read_model_folder(folder)[0] == CONFIG
+    assert names(folder) == ["config.json", "model.safetensors"]
+
+
+def test_weights_without_a_configuration_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"someone's only copy")
+    with pytest.raises(ModelError, match="not empty and not a model folder"):
+        write_model_folder(tmp_path, CONFIG, TENSORS)
+    # … unless the configuration that was to come with them lies there, unfinished.
+    (tmp_path / ".config.json.123.tmp").touch()
+    write_model_folder(tmp_path, CONFIG, TENSORS)
+    assert names(tmp_path) == ["config.json", "model.safetensors"]
+
+
+def test_two_writers_do_not_mix_their_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl", reason="folders cannot be locked here")
+    first_has_removed_the_configuration, second_is_done = threading.Event(), threading.Event()
+    replace = Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        if path.name.startswith(".model") and not first_has_removed_the_configuration.is_set():
+            first_has_removed_the_configuration.set()
+            second_is_done.wait(0.5)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    first = threading.Thread(target=write_model_folder, args=(tmp_path, CONFIG, TENSORS))
+    first.start()
+    first_has_removed_the_configuration.wait()
+    write_model_folder(tmp_path, ModelConfig("resnet34", 2), {"fc.bias": np.zeros(2)})
+    second_is_done.set()
+    first.join()
+    config, weights = read_model_folder(tmp_path)
+    assert (config.architecture, *read_tensors(weights)) == ("resnet34", "fc.bias")
+    assert names(tmp_path) == ["config.json", "model.safetensors"]
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
