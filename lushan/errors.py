@@ -62,5 +62,9 @@ class GraphError(LushanError):
     """A graph breaks a rule of the intermediate representation: mend what built or rewrote it."""
 
 
+class BenchmarkError(LushanError):
+    """A measurement would not mean what it says: do without what the message names."""
+
+
 class MissingExtraError(LushanError, ImportError):
     """An optional dependency is not installed: install the extra that the message names."""

@@ -7,7 +7,7 @@ preprocessing anywhere, so an answer does not depend on which door the picture c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -19,11 +19,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lushan import passes
 from lushan.cores import usable_cores
+from lushan.engines import DEFAULT_ENGINE, ENGINES
 from lushan.errors import LushanError, ModelError, UsageError
-from lushan.graph import interpret
-from lushan.graph.executor import Engine
+from lushan.graph.executor import ProfilingProgram
 from lushan.image.decode import InputReport, PictureSource, decode
 from lushan.image.sources import source_name
 from lushan.models.labels import Labels
@@ -31,7 +30,6 @@ from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import DEFAULT, Model, load_model
 from lushan.reference.softmax import softmax, top_k
 
-ENGINES: Mapping[str, Engine] = {"reference": interpret.compile}
 PRECISIONS = ("float32",)
 LANGUAGES = ("en", "zh")
 
@@ -69,7 +67,7 @@ def load(
     name: str | Path = DEFAULT,
     *,
     threads: int | None = None,
-    engine: str = "reference",
+    engine: str = DEFAULT_ENGINE,
     precision: str = "float32",
 ) -> Recognizer:
     """Return a recognizer for a model: bundled name, hub name, model folder or weights file.
@@ -91,7 +89,7 @@ class Recognizer:
         model: Model,
         *,
         threads: int | None = None,
-        engine: str = "reference",
+        engine: str = DEFAULT_ENGINE,
         precision: str = "float32",
     ) -> None:
         _choose("engine", engine, tuple(ENGINES))
@@ -99,11 +97,11 @@ class Recognizer:
         if threads is not None and (type(threads) is not int or threads < 1):
             raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model
+        self.engine = engine
         self.threads = threads or usable_cores()
         self._closed = False
-        graph, weights = passes.apply(model.graph, model.weights)
-        self._output = graph.outputs[0]
-        self._program = ENGINES[engine](graph, weights, threads=threads)
+        self._output = model.graph.outputs[0]
+        self._program = ENGINES[engine](model.graph, model.weights, threads=threads)
 
     @property
     def labels(self) -> Labels:
@@ -156,22 +154,22 @@ class Recognizer:
         type or number of channels, and once the recognizer is closed. Scores beyond float32 are
         infinite or NaN: look before you use them.
         """
-        if self._closed:
-            raise UsageError("the recognizer is closed: load it again")
-        array = np.asarray(batch)
-        if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-            raise UsageError(
-                "a batch should have shape [N, H, W, 3]; received {shape}", shape=list(array.shape)
-            )
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UsageError(
-                "a batch should be float32, already preprocessed; received {dtype}",
-                dtype=str(array.dtype),
-            )
-        inputs = {INPUT: np.ascontiguousarray(array, np.float32)}
+        inputs = self._inputs(batch)
         with np.errstate(**_UNTIL_THE_SCORES):
             scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
         return scores
+
+    def profile(self, batch: npt.ArrayLike) -> list[tuple[str, float]]:
+        """Run ``batch`` as ``scores`` does, and return the seconds that each step took, in order.
+
+        See ``lushan.graph.executor.ProfilingProgram``. Raises UsageError where the engine cannot
+        tell.
+        """
+        if not isinstance(self._program, ProfilingProgram):
+            raise UsageError(
+                "the engine {engine!r} does not tell the time of each layer", engine=self.engine
+            )
+        return self._program.profile(self._inputs(batch))
 
     def close(self) -> None:
         """Give back the engine's memory and threads; a closed recognizer refuses to run."""
@@ -188,6 +186,22 @@ class Recognizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _inputs(self, batch: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a preprocessed batch as the program takes it; raises UsageError if it is none."""
+        if self._closed:
+            raise UsageError("the recognizer is closed: load it again")
+        array = np.asarray(batch)
+        if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+            raise UsageError(
+                "a batch should have shape [N, H, W, 3]; received {shape}", shape=list(array.shape)
+            )
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UsageError(
+                "a batch should be float32, already preprocessed; received {dtype}",
+                dtype=str(array.dtype),
+            )
+        return {INPUT: np.ascontiguousarray(array, np.float32)}
 
     def _check(self, top: int | None, lang: str) -> int:
         _choose("lang", lang, LANGUAGES)

@@ -18,12 +18,14 @@ LAYERS = (
     {"cores", "image", "reference"},
     {"graph"},
     {"passes", "models"},
+    {"cpu"},
+    {"engines"},
     {"recognizer"},
-    {"evaluation"},
+    {"bench", "evaluation"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"passes", "models"})
+STRANGERS = ({"image", "reference"}, {"passes", "models"}, {"bench", "evaluation"})
 
 
 def rank(part: str) -> int:

@@ -157,7 +157,9 @@ def test_what_the_sources_raise_reaches_the_caller(recognizer: lushan.Recognizer
     assert next(answers) == recognizer.classify(pixels(0))
     with pytest.raises(KeyError, match="camera"):
         list(answers)
-    assert not [t for t in threading.enumerate() if t.name.startswith("lushan-")]
+    assert not [
+        t for t in threading.enumerate() if t.name.startswith(("lushan-decode", "lushan-read"))
+    ]
 
 
 def test_pictures_are_decoded_by_as_many_threads_as_told(model_folder: Path) -> None:
@@ -260,7 +262,7 @@ def test_wrong_batches(recognizer: lushan.Recognizer) -> None:
 
 
 def test_wrong_loads(model_folder: Path) -> None:
-    with pytest.raises(UsageError, match="engine should be one of reference; received 'gpu'"):
+    with pytest.raises(UsageError, match="engine should be one of cpu, reference; received 'gpu'"):
         lushan.load(model_folder, engine="gpu")
     with pytest.raises(UsageError, match="precision should be one of float32"):
         lushan.load(model_folder, precision="int4")

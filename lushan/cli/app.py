@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lushan import __version__
+from lushan.cli.bench import bench
 from lushan.cli.classify import classify
 from lushan.cli.evaluate import evaluate
 from lushan.cli.info import info
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 for verb in (classify, evaluate, info, models):
     app.command()(verb)
+app.add_typer(bench)
 
 
 def _show_version(wanted: bool) -> None:

@@ -61,7 +61,7 @@ def _installation() -> dict[str, Any]:
 
     from lushan import __version__
     from lushan.cores import usable_cores
-    from lushan.recognizer import ENGINES
+    from lushan.engines import ENGINES
 
     return {
         "lushan": __version__,

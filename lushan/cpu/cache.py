@@ -3,8 +3,8 @@
 A file is named by the hash of all its code depends on: the kernel's specification, the source of
 the generators, the versions of LLVM and llvmlite, and the processor. So nothing is ever stale, and
 what other processes write is as good as one's own. A file carries the hash of its contents; one
-that is cut short, foreign or damaged is ignored and written again. Where the folder cannot be used, the
-engine works without it.
+that is cut short, foreign or damaged is ignored and written again. Where the folder cannot be
+used, the engine works without it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ A fully connected layer is the same with one pixel per picture.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Literal, TypeAlias
@@ -21,7 +22,17 @@ from numpy.typing import NDArray
 
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import Tile, unrolling
+from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.task import Argument as TaskArgument
+from lushan.cpu.tiling import (
+    L2_BYTES,
+    LINE,
+    PREFETCHING_TILES,
+    Tile,
+    choose_chunks,
+    choose_tile,
+    unrolling,
+)
 
 Fusable: TypeAlias = Literal["none", "relu", "leaky_relu"]
 
@@ -48,6 +59,7 @@ class Argument(IntEnum):
     ROW_CHUNKS = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
+    AHEAD = auto()  # from a panel to the one this thread is likely to need next
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class ConvolutionKernel:
     ``window`` is (KH, KW); ``terms`` the input channels of one position of it; ``tap`` the
     elements from one column of the window to the next, ``pixel`` from one output pixel's window
     to the next, ``output_pixel`` from one output pixel to the next in output and residual.
+    ``prefetch`` says whether the weights come from memory, so that the next panel should be on
+    its way while this one is used.
     """
 
     window: tuple[int, int]
@@ -67,6 +81,7 @@ class ConvolutionKernel:
     output_pixel: int
     tile: Tile
     residual: bool
+    prefetch: bool
     activation: Fusable = "none"
     slope: float = 0.0
 
@@ -83,20 +98,92 @@ class ConvolutionKernel:
         return -(-self.output_channels // (self.tile.vectors * target.lanes))
 
 
-def pack_weights(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], channels: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pack weight [OC, KH, KW, IC] and bias [OC] into panels of ``channels`` output channels.
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution lies over its input: (height, width), padding on four sides."""
 
-    Returns [OC/NR, KH, KW, IC, NR] and [OC/NR, NR], the last panel filled up with zeros.
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What follows the sum before the store."""
+
+    residual: Plane | None = None
+    activation: Fusable = "none"
+    slope: float = 0.0
+
+
+def convolution_task(
+    x: Plane,
+    y: Plane,
+    geometry: Geometry,
+    packed: tuple[NDArray[np.float32], NDArray[np.float32]],
+    window: tuple[int, int],
+    *,
+    epilogue: Epilogue,
+    group: tuple[int, int],
+    target: Target,
+    threads: int = 1,
+) -> Task:
+    """Return the task that computes one group of a convolution.
+
+    ``packed`` is what ``Packer.panels`` returned for the group, ``window`` is (KH, KW), and
+    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
+    only guides what is prefetched.
     """
-    oc = weight.shape[0]
-    blocks = -(-oc // channels)
-    packed = np.zeros((blocks, channels, *weight.shape[1:]), np.float32)
-    packed.reshape(-1, *weight.shape[1:])[:oc] = weight
-    biases = np.zeros(blocks * channels, np.float32)
-    biases[:oc] = bias
-    return np.ascontiguousarray(np.moveaxis(packed, 1, -1)), biases.reshape(blocks, channels)
+    index, groups = group
+    n, h, w, c = y.shape
+    ic, oc = x.shape[3] // groups, c // groups
+    kh, kw = window
+    top, _, left, _ = geometry.padding
+    vectors = packed[0].shape[-1] // target.lanes
+    # Columns of the window that follow each other in memory are one run of terms.
+    run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
+    kernel = ConvolutionKernel(
+        window=(kh, kw // run),
+        terms=ic * run,
+        tap=geometry.dilation[1] * x.shape[3],
+        pixel=geometry.stride[1] * x.shape[3],
+        output_channels=oc,
+        output_pixel=c,
+        tile=choose_tile(w, vectors, target),
+        residual=epilogue.residual is not None,
+        prefetch=packed[0].nbytes > L2_BYTES,
+        activation=epilogue.activation,
+        slope=epilogue.slope,
+    )
+    blocks = kernel.blocks(target)
+    row_bytes = FLOAT * geometry.stride[0] * x.row
+    panel_bytes = FLOAT * kernel.panel(target)
+    cut = choose_chunks(n * h, row_bytes, blocks, panel_bytes, pixels=w)
+    row_chunks = -(-n * h // cut.rows)
+    shortcut = epilogue.residual or y
+    arguments: dict[IntEnum, TaskArgument] = {
+        Argument.X: x.at(x.origin - top * x.row - left * x.shape[3] + index * ic),
+        Argument.WEIGHTS: packed[0],
+        Argument.BIAS: packed[1],
+        Argument.Y: y.at(y.origin + index * oc),
+        Argument.RESIDUAL: shortcut.at(shortcut.origin + index * oc),
+        Argument.X_ROW: geometry.stride[0] * x.row,
+        Argument.Y_ROW: y.row,
+        Argument.RESIDUAL_ROW: shortcut.row,
+        Argument.X_IMAGE: x.image,
+        Argument.Y_IMAGE: y.image,
+        Argument.RESIDUAL_IMAGE: shortcut.image,
+        Argument.X_KERNEL_ROW: geometry.dilation[0] * x.row,
+        Argument.ROWS_PER_IMAGE: h,
+        Argument.ROWS: n * h,
+        Argument.WIDTH: w,
+        Argument.ROWS_PER_CHUNK: cut.rows,
+        Argument.ROW_CHUNKS: row_chunks,
+        Argument.BLOCKS_PER_CHUNK: cut.blocks,
+        Argument.BLOCKS: blocks,
+        Argument.AHEAD: threads * kernel.panel(target),
+    }
+    return Task(kernel, arguments, row_chunks * -(-blocks // cut.blocks))
 
 
 class _Emitter:
@@ -123,15 +210,15 @@ class _Emitter:
         last_row = e.lesser(
             e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
         )
-        e.loop(
-            first_block,
-            last_block,
-            lambda block: e.loop(first_row, last_row, lambda row: self._row(block, row)) and None,
-        )
+
+        def panel(block: Value) -> None:
+            e.loop(first_row, last_row, lambda row: self._row(block, row, e.sub(row, first_row)))
+
+        e.loop(first_block, last_block, panel)
         return e.text()
 
-    def _row(self, block: Value, row: Value) -> None:
-        """Loop 2: one output row; loop 3: its tiles."""
+    def _row(self, block: Value, row: Value, turn: Value) -> None:
+        """Loop 2: one output row, the chunk's number ``turn``; loop 3: its tiles."""
         e = self.e
         image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
         starts = [
@@ -152,12 +239,33 @@ class _Emitter:
             place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
             y = e.offset(self.y, e.add(starts[1], place))
             residual = self.residual and e.offset(self.residual, e.add(starts[2], place))
-            sums = self._sum(x, panel, block)
+            done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
+            sums = self._sum(x, panel, self._ahead(panel, done), block)
             self._finish(sums, y, residual, block)
 
         e.loop(0, width, tile, step=pixels)
 
-    def _sum(self, x: Value, panel: Value, block: Value) -> list[Value]:
+    def _ahead(self, panel: Value, done: Value) -> list[Value]:
+        """Return where to prefetch from and by how much to move on each turn of the inner loop.
+
+        The first tiles of a panel fetch the next one, each its share; later tiles stand still.
+        """
+        if not self.kernel.prefetch:
+            return []
+        e = self.e
+        share = self.kernel.panel(self.target) // PREFETCHING_TILES
+        tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
+        start = e.add(e.argument(Argument.AHEAD), e.mul(tile, share))
+        active = e.builder.icmp_signed("<", tile, e.integer(PREFETCHING_TILES))
+        step = e.builder.select(active, e.integer(self._lines() * LINE), e.integer(0))
+        return [e.offset(panel, start), step]
+
+    def _lines(self) -> int:
+        """Return the cache lines that a turn of the inner loop prefetches."""
+        steps = unrolling(self.kernel.terms, self.kernel.tile)
+        return max(1, steps * self.nr // LINE // PREFETCHING_TILES)
+
+    def _sum(self, x: Value, panel: Value, ahead: list[Value], block: Value) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums."""
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
@@ -166,31 +274,39 @@ class _Emitter:
         sums = start * kernel.tile.pixels
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
-        def window_row(row: Value, weights: Value, *sums: Value) -> list[Value]:
+        # Pointers move along with the sum: weights in a line, and what is prefetched.
+        moves = [e.integer(unrolling(kernel.terms, kernel.tile) * self.nr), *ahead[1:]]
+
+        def window_row(row: Value, *carried: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
             return e.loop(
                 0,
                 kw,
                 lambda column, *carried: self._terms(
-                    e.offset(line, e.mul(column, kernel.tap)), *carried
+                    e.offset(line, e.mul(column, kernel.tap)), moves, carried
                 ),
-                carried=[weights, *sums],
+                carried=carried,
             )
 
-        return e.loop(0, kh, window_row, carried=[panel, *sums])[1:]
+        pointers = [panel, *ahead[:1]]
+        return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
 
-    def _terms(self, x: Value, weights: Value, *sums: Value) -> list[Value]:
+    def _terms(self, x: Value, moves: list[Value], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
         steps = unrolling(kernel.terms, kernel.tile)
 
-        def turn(channel: Value, weights: Value, *sums: Value) -> list[Value]:
+        def turn(channel: Value, *carried: Value) -> list[Value]:
+            pointers, sums = carried[: len(moves)], list(carried[len(moves) :])
             x_here = e.offset(x, channel)
-            new = list(sums)
+            if kernel.prefetch:
+                for line in range(self._lines()):
+                    e.prefetch(pointers[1], line * LINE)
             for step in range(steps):
-                self._step(e.offset(x_here, step), e.offset(weights, step * self.nr), new)
-            return [e.offset(weights, steps * self.nr), *new]
+                self._step(e.offset(x_here, step), e.offset(pointers[0], step * self.nr), sums)
+            moved = [e.offset(p, move) for p, move in zip(pointers, moves, strict=True)]
+            return [*moved, *sums]
 
-        return e.loop(0, kernel.terms, turn, step=steps, carried=[weights, *sums])
+        return e.loop(0, kernel.terms, turn, step=steps, carried=carried)
 
     def _step(self, x: Value, weights: Value, sums: list[Value]) -> None:
         """One step of the sums: NV vectors of weights against MR input numbers."""

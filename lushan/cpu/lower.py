@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution import Argument, ConvolutionKernel
+from lushan.cpu.activation import activation_tasks, prelu_tasks
+from lushan.cpu.batch_norm import batch_norm_tasks
+from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
+from lushan.cpu.emit import FIRST_INPUT
+from lushan.cpu.global_average_pooling import global_average_pooling_tasks
+from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.packing import Packer
+from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
+from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
+from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import choose_chunks, choose_tile, choose_vectors
+from lushan.cpu.task import Plane, Task
+from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
+from lushan.cpu.transposed_convolution import transposed_convolution_tasks
+from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 
@@ -38,23 +49,37 @@ class Step:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A graph as steps in order, with the plane of every value."""
+    """A graph as steps in order, with the plane of every value.
+
+    ``inputs`` are the values that lie where the caller has them, by their number in the bases.
+    """
 
     steps: list[Step]
     planes: dict[str, Plane]
+    inputs: dict[str, int]
 
 
-def lower(graph: Graph, types: Mapping[str, TensorType], packer: Packer, target: Target) -> Lowered:
+def lower(
+    graph: Graph,
+    types: Mapping[str, TensorType],
+    packer: Packer,
+    target: Target,
+    options: Options,
+) -> Lowered:
     """Return the steps that compute ``graph`` for values of the given concrete ``types``."""
     halos = _halos(graph)
     names = [value.name for value in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs]
-    planes = {name: Plane(name, _four(types[name]), halos.get(name, _NONE)) for name in names}
-    context = _Context(planes, packer, target)
-    steps = [
-        Step(value.name, context.enter(index, planes[value.name]), (), (value.name,))
-        for index, value in enumerate(graph.inputs)
-    ]
+    planes = {name: Plane(name, shape_of(types[name]), halos.get(name, _NONE)) for name in names}
+    context = _Context(planes, packer, target, options)
+    inputs: dict[str, int] = {}
+    steps = []
+    for number, value in enumerate(graph.inputs):
+        plane = planes[value.name]
+        outside = Plane(f"{value.name} of the caller", plane.shape)
+        inputs[outside.value] = FIRST_INPUT + number
+        tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
+        steps.append(Step(value.name, tasks, (), (value.name,)))
     for node in graph.nodes:
         rule = _RULES.get(node.operator)
         if rule is None:
@@ -63,24 +88,36 @@ def lower(graph: Graph, types: Mapping[str, TensorType], packer: Packer, target:
                 operator=node.operator,
                 name=node.name,
             )
-        tasks = rule(context, node)
-        halo = [task for name in node.outputs for task in context.fill(planes[name])]
+        tasks, temporaries = rule(context, node)
+        halo = [task for name in node.outputs for task in fill_halo_tasks(planes[name], target)]
         reads = tuple(name for name in node.inputs if name in planes)
-        steps.append(Step(node.name, [*halo, *tasks], reads, node.outputs))
-    return Lowered(steps, planes)
+        steps.append(Step(node.name, [*halo, *tasks], reads, node.outputs, temporaries))
+    return Lowered(steps, planes, inputs)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller decides: how many threads, and whether Winograd's convolution is used."""
+
+    threads: int = 1
+    winograd: bool = True
 
 
 _NONE = (0, 0, 0, 0)
 
 
-def _four(type_: TensorType) -> tuple[int, int, int, int]:
-    """Return a concrete shape as [N, H, W, C]; [N, C] has height and width 1."""
+def shape_of(type_: TensorType) -> tuple[int, int, int, int]:
+    """Return how many float32 a value of a concrete type takes, as [N, H, W, C].
+
+    [N, C] has height and width 1; an int64 takes the room of two float32.
+    """
     sizes = [size or 0 for size in type_.shape]
     if len(sizes) == 2:
-        return sizes[0], 1, 1, sizes[1]
+        sizes[1:1] = [1, 1]
     if len(sizes) != 4:
         raise GraphError("the CPU engine has no layout for a value of {type}", type=str(type_))
-    return sizes[0], sizes[1], sizes[2], sizes[3]
+    n, h, w, c = sizes
+    return n, h, w, 2 * c if type_.dtype == "int64" else c
 
 
 def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
@@ -93,3 +130,198 @@ def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
             top, bottom, left, right = (max(a, b) for a, b in zip(old, padding, strict=True))
             halos[node.inputs[0]] = (top, bottom, left, right)
     return halos
+
+
+Lowering: TypeAlias = tuple[list[Task], list[Plane]]  # a step's tasks and temporary planes
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What every rule needs: where values lie, the weights, the instruction set."""
+
+    planes: Mapping[str, Plane]
+    packer: Packer
+    target: Target
+    options: Options
+
+    def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
+        """Return the bias of a convolution or a fully connected layer, zeros without one."""
+        if len(node.inputs) > 2:
+            return self.packer[node.inputs[2]]
+        return np.zeros(channels, np.float32)
+
+
+def _convolution(context: _Context, node: Node) -> Lowering:
+    """Lower a convolution, fused or not: Winograd's where it pays, else direct."""
+    options: dict[str, Any] = node.options
+    geometry = Geometry(options["stride"], options["padding"], options["dilation"])
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    epilogue = Epilogue(
+        context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
+        options.get("activation", "none"),
+        options.get("slope", 0.0),
+    )
+    weight = context.packer[node.inputs[1]]  # [OC, KH, KW, IC/groups]
+    oc, kh, kw, ic = weight.shape
+    plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
+    if (
+        context.options.winograd
+        and plain
+        and (kh, kw) == (3, 3)
+        and is_suitable(ic, oc, y.shape[1], y.shape[2], context.target)
+    ):
+        weights, biases = context.packer.once(
+            ("winograd", *node.inputs[1:3]),
+            lambda: pack_winograd_weights(
+                weight, context.bias(node, oc), context.target, context.packer.allocate
+            ),
+        )
+        return winograd_tasks(
+            x,
+            y,
+            epilogue.residual,
+            weights,
+            biases,
+            context.target,
+            activation=epilogue.activation,
+            slope=epilogue.slope,
+        )
+    return _direct(context, node, geometry, epilogue), []
+
+
+def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
+    """Lower a convolution to one task per group."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]]
+    groups: Any = node.options["groups"]
+    oc = weight.shape[0] // groups
+    vectors = choose_vectors(oc, context.target)
+
+    def pack(group: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        part = slice(group * oc, (group + 1) * oc)
+        bias = context.bias(node, weight.shape[0])[part]
+        return context.packer.panels(weight[part], bias, vectors)
+
+    return [
+        convolution_task(
+            x,
+            y,
+            geometry,
+            context.packer.once(("direct", *node.inputs[1:3], group), partial(pack, group)),
+            (weight.shape[1], weight.shape[2]),
+            epilogue=epilogue,
+            group=(group, groups),
+            target=context.target,
+            threads=context.options.threads,
+        )
+        for group in range(groups)
+    ]
+
+
+def _transposed_convolution(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    del options["output_padding"]  # the size of y says it
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]]
+    bias = context.packer[node.inputs[2]] if len(node.inputs) > 2 else None
+    return transposed_convolution_tasks(x, y, weight, bias, target=context.target, **options), []
+
+
+def _linear(context: _Context, node: Node) -> Lowering:
+    """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer[node.inputs[1]][:, None, None]
+    oc = weight.shape[0]
+
+    def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return context.packer.panels(weight, context.bias(node, oc), LINEAR_VECTORS)
+
+    def row(plane: Plane) -> Plane:
+        return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
+
+    task = convolution_task(
+        row(x),
+        row(y),
+        Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
+        context.packer.once(("linear", *node.inputs[1:]), pack),
+        (1, 1),
+        epilogue=Epilogue(),
+        group=(0, 1),
+        target=context.target,
+        threads=context.options.threads,
+    )
+    return [task], []
+
+
+def _max_pooling(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y, *switches = (context.planes[name] for name in (*node.inputs, *node.outputs))
+    winners = switches[0] if switches else None
+    return max_pooling_tasks(x, y, winners, target=context.target, **options), []
+
+
+def _average_pooling(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return average_pooling_tasks(x, y, target=context.target, **options), []
+
+
+def _global_average_pooling(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return global_average_pooling_tasks(x, y, context.target), []
+
+
+def _add(context: _Context, node: Node) -> Lowering:
+    a, b, y = (context.planes[name] for name in (*node.inputs, node.name))
+    return add_tasks(a, b, y, context.target), []
+
+
+def _activation(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    kind: Any = node.operator
+    return activation_tasks(kind, x, y, context.target, **options), []
+
+
+def _prelu(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return prelu_tasks(x, y, context.packer[node.inputs[1]], context.target), []
+
+
+def _batch_norm(context: _Context, node: Node) -> Lowering:
+    options: dict[str, Any] = node.options
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight, bias, mean, variance = (context.packer[name] for name in node.inputs[1:])
+    tasks = batch_norm_tasks(x, y, weight, bias, mean, variance, context.target, **options)
+    return tasks, []
+
+
+def _zero_padding_shortcut(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    stride: Any = node.options["stride"]
+    return zero_padding_shortcut_tasks(x, y, context.target, stride=stride), []
+
+
+def _softmax(context: _Context, node: Node) -> Lowering:
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    return softmax_tasks(x, y, context.target), []
+
+
+_RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
+    "convolution": _convolution,
+    "fused_convolution": _convolution,
+    "transposed_convolution": _transposed_convolution,
+    "linear": _linear,
+    "max_pooling": _max_pooling,
+    "average_pooling": _average_pooling,
+    "global_average_pooling": _global_average_pooling,
+    "relu": _activation,
+    "leaky_relu": _activation,
+    "sigmoid": _activation,
+    "tanh": _activation,
+    "prelu": _prelu,
+    "add": _add,
+    "zero_padding_shortcut": _zero_padding_shortcut,
+    "batch_norm": _batch_norm,
+    "softmax": _softmax,
+}

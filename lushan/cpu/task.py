@@ -88,13 +88,13 @@ class Task:
 
     ``arguments`` maps the kernel's argument numbers to integers, places (which take two numbers)
     or arrays of packed weights (their address). The chunks 0 … ``chunks`` − 1 are independent of
-    each other. ``waits`` says whether the tasks before it must be done first; tasks of one step
-    that do not depend on each other need not wait. ``scratch`` is how many bytes each thread
+    each other. ``waits`` says whether the tasks before it in the same step must be done first;
+    that steps wait for each other is planned later. ``scratch`` is how many bytes each thread
     needs for itself while in it.
     """
 
     kernel: Kernel
     arguments: Mapping[IntEnum, Argument]
     chunks: int
-    waits: bool = True
+    waits: bool = False
     scratch: int = 0

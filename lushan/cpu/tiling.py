@@ -13,8 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lushan.cpu.target import Target
+from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
+
+LINE = 16  # float32 of a cache line
+# The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
+# there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
+PREFETCHING_TILES = 4
 
 
 @dataclass(frozen=True)
@@ -25,24 +31,30 @@ class Tile:
     vectors: int
 
 
-# For each number of vectors, the pixels that fit the registers: those that divide the rows of the
-# family (56, 28, 14, 7 and 32, 16, 8 pixels), then what other rows need.
+# For each number of vectors, the pixels that fit the registers (MR·NV + NV + 1 of them): those that
+# divide the rows of the family (56, 28, 14, 7 and 32, 16, 8 pixels), then what other rows need.
+# One more than fits, 7 pixels × 4 vectors, reaches full speed where the stack happens to lie at a
+# multiple of 64 bytes and three quarters of it elsewhere: the compiler keeps the rest in memory.
 _PIXELS = {
-    32: {1: (28, 16, 14, 8, 7, 4, 2, 1), 2: (14, 11, 8, 7, 4, 2, 1), 4: (7, 6, 4, 2, 1)},
-    16: {1: (14, 12, 8, 7, 4, 2, 1), 2: (6, 5, 4, 2, 1), 4: (3, 2, 1)},
+    32: {1: (28, 16, 14, 8, 7, 4, 2, 1), 2: (14, 11, 8, 7, 4, 2, 1), 4: (6, 4, 2, 1)},
+    16: {1: (14, 12, 8, 7, 4, 2, 1), 2: (6, 5, 4, 2, 1), 4: (2, 1)},
 }
 
 
 def choose_vectors(output_channels: int, target: Target) -> int:
-    """Return NV for a layer: the one that wastes the fewest vectors, of those the largest.
+    """Return NV for a convolution: two vectors share a broadcast, unless one wastes much less.
 
     It depends on the channels alone, so that weights are packed once for every picture size.
     """
 
-    def used(vectors: int) -> int:
-        return -(-output_channels // (vectors * target.lanes)) * vectors
+    def cost(vectors: int) -> float:
+        used = -(-output_channels // (vectors * target.lanes)) * vectors
+        return used * (1 + 0.1 / vectors)  # one vector a broadcast: some per cent slower
 
-    return min((4, 2, 1), key=lambda vectors: (used(vectors), -vectors))
+    return min((2, 1), key=cost)
+
+
+LINEAR_VECTORS = 4  # a fully connected layer has few pixels, one per picture: four chains of sums
 
 
 def choose_tile(width: int, vectors: int, target: Target) -> Tile:
@@ -106,3 +118,117 @@ def unrolling(terms: int, tile: Tile) -> int:
     """
     most = max(1, 128 // (tile.pixels * tile.vectors))
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
+
+
+WINOGRAD_TILE = 4  # a tile of Winograd's convolution makes 4×4 outputs ...
+WINOGRAD_PRODUCTS = 36  # ... from as many products for each pair of channels
+WINOGRAD_SKEW = 16  # elements: 36 squares a power of two apart would share sets of the L1 cache
+
+
+def winograd_tiles(height: int, width: int) -> int:
+    """Return the tiles of a picture; the last of a row or column may overlap the one before."""
+    return -(-height // WINOGRAD_TILE) * -(-width // WINOGRAD_TILE)
+
+
+def winograd_pays(height: int, width: int, input_channels: int, output_channels: int) -> bool:
+    """Return whether outputs of this size are worth Winograd's convolution.
+
+    A vector of transformed weights (64 bytes on AVX-512) meets one number of every tile. Deep
+    layers fetch it from memory, 8 bytes in a cycle at best, while a multiply-add takes half a
+    cycle to one: from 9 tiles on (three by three: 9 rows and columns) the arithmetic covers the
+    fetching. Below, the transformed weights must fit in L2 (64 by 64 channels: 576 KiB; those of
+    ResNet's 7×7 layers are 36 MiB), and four tiles are needed to fill the registers.
+    Tiles over the edge multiply in vain: 36 products a tile instead of 9 a pixel must be at most
+    half, or the transforms eat what is left (a 5×5 picture: 144 of 225).
+    """
+    if min(height, width) < WINOGRAD_TILE:
+        return False
+    tiles = winograd_tiles(height, width)
+    weights = FLOAT * WINOGRAD_PRODUCTS * input_channels * output_channels
+    enough = tiles >= 9 or (tiles >= 4 and weights <= 2 * L2_BYTES)
+    return enough and 2 * WINOGRAD_PRODUCTS * tiles <= 9 * height * width
+
+
+@dataclass(frozen=True)
+class WinogradStrips:
+    """How a list of tiles is cut: strips of so many, through so many panels of weights a chunk.
+
+    ``tile.pixels`` counts tiles: the rows of a small matrix product in registers. ``shared`` says
+    that the input of all tiles is transformed first, for all chunks.
+    """
+
+    tile: Tile
+    tiles: int
+    blocks: int
+    shared: bool
+
+
+_WINOGRAD_ROWS = {
+    32: {1: (28, 16, 14, 12, 10, 8, 6, 4, 2, 1), 2: (14, 12, 10, 8, 7, 6, 4, 2, 1)},
+    16: {1: (12, 8, 7, 6, 4, 2, 1), 2: (6, 5, 4, 2, 1)},
+}
+
+
+def choose_winograd_vectors(output_channels: int, target: Target) -> int:
+    """Return NV, which depends on the channels alone: two vectors, or one where two do not fit.
+
+    Pictures have few tiles, hence few rows to a product, and weights are the larger stream: with
+    two vectors 7 or 8 rows keep the arithmetic busy, and a panel of 36 products by 128 channels
+    takes 576 KiB, of which the 16 KiB at hand stay in the L1 cache for the strip.
+    """
+    return 2 if output_channels % (2 * target.lanes) == 0 else 1
+
+
+def choose_winograd_strips(
+    tiles: int, input_channels: int, output_channels: int, target: Target
+) -> WinogradStrips:
+    """Return the strips for this many tiles, those of all pictures of a batch.
+
+    The sums are the same whatever the strips, so they may depend on the batch. All chunks
+    together read the transformed weights, 36·OC·IC numbers, once per strip: strips are as long as
+    their transformed input (36·IC numbers a tile) and products (36·NR) stay in L2. Where weights
+    outweigh the input of all tiles and that fits in two L2 caches, its 36·IC·tiles numbers are
+    transformed once for all, and a chunk takes them through one panel: weights are read once.
+    """
+    vectors = choose_winograd_vectors(output_channels, target)
+    panel = vectors * target.lanes
+    panels = output_channels // panel
+    transformed = FLOAT * WINOGRAD_PRODUCTS * input_channels * tiles
+    shared = output_channels > tiles and transformed <= 2 * L2_BYTES
+
+    def cost(rows: int) -> tuple[int, int]:  # cycles as in choose_tile, then rows done twice
+        turns = -(-tiles // rows)
+        return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
+
+    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cost)
+    per_tile = FLOAT * WINOGRAD_PRODUCTS * (panel + (0 if shared else input_channels))
+    if shared:
+        most = -(-tiles // (-(-FEWEST_CHUNKS // panels) * rows))
+    else:
+        most = tiles // (FEWEST_CHUNKS * rows)
+    strip = max(1, min(L2_BYTES // (per_tile * rows), most)) * rows
+    # Few strips go to more chunks by panels, each with the input transform for itself.
+    groups = panels if shared else -(-FEWEST_CHUNKS // -(-tiles // strip))
+    return WinogradStrips(Tile(rows, vectors), strip, -(-panels // groups), shared)
+
+
+CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
+LEAST_CHUNK_BYTES = 16 * 2**10  # some hundred nanoseconds of work: claiming a chunk costs far less
+
+
+def rows_per_chunk(rows: int, row_bytes: int) -> int:
+    """Return how many of ``rows`` make a chunk, when each moves ``row_bytes``.
+
+    No result depends on it; it is fixed arithmetic all the same.
+    """
+    return max(1, min(rows, max(-(-rows // CHUNKS), -(-LEAST_CHUNK_BYTES // row_bytes))))
+
+
+# Vectors of channels that go through an operator other than a convolution together: as many
+# independent operations as one of them takes cycles (4), and at most 8 registers of 16 where each
+# has a second vector beside it (the positions of maxima, the other half of a float64 sum).
+CHANNEL_VECTORS = 4
+
+# Transposed convolution, (MR, NV) by registers: MR·NV sums, NV weights and one number of the input
+# are 29 of 32, 13 of 16.
+TRANSPOSED_TILES = {32: Tile(6, 4), 16: Tile(5, 2)}

@@ -7,7 +7,7 @@ reference engine is ``lushan.graph.interpret.compile``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,18 @@ class Program(Protocol):
 
     def close(self) -> None:
         """Give back threads and memory; a closed program refuses to run. May be called twice."""
+
+
+@runtime_checkable
+class ProfilingProgram(Program, Protocol):
+    """A program that can also tell where its time goes; an engine need not offer this."""
+
+    def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """Run once, and return the seconds that each step took, in order.
+
+        A step is named after a value of the graph that it computes, the last one where it computes
+        several; together the steps compute them all.
+        """
 
 
 class Engine(Protocol):

@@ -8,7 +8,9 @@ it; NumPy's BLAS chooses its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,18 @@ class ReferenceProgram:
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph once; see ``lushan.graph.executor.Program``."""
+        return self._run_all(inputs, lambda node: None)
+
+    def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """Time each node of one run; see ``lushan.graph.executor.ProfilingProgram``."""
+        ends: list[tuple[str, float]] = [("", time.perf_counter())]
+        self._run_all(inputs, lambda node: ends.append((node.name, time.perf_counter())))
+        return [(name, end - start) for (_, start), (name, end) in pairwise(ends)]
+
+    def _run_all(
+        self, inputs: Mapping[str, Array], after: Callable[[Node], None]
+    ) -> dict[str, Array]:
+        """Run every node in order, telling ``after`` of each, and return what is wanted."""
         if self._closed:
             raise GraphError("the program is closed")
         check_inputs(self._graph, inputs)
@@ -76,6 +90,7 @@ class ReferenceProgram:
             self._run(node, values)
             for name in ends:
                 del values[name]
+            after(node)
         # What a caller gets is the caller's: neither its own input again nor our parameter.
         foreign = {*inputs, *self.parameters}
         return {

@@ -64,41 +64,42 @@ class _Recipe:
         )
 
     def _basic(self, x: str, name: str, width: int, stride: int) -> str:
+        shortcut = self._shortcut(x, name, width, stride)
         y = self._convolution(x, (f"{name}.conv1", f"{name}.bn1"), width, 3, stride)
         y = self._activation(y, f"{name}.relu1")
         y = self._convolution(y, (f"{name}.conv2", f"{name}.bn2"), width, 3)
-        y = self._join(y, x, name, stride)
+        y = self._join(y, shortcut, name)
         return self._activation(y, f"{name}.relu2")
 
     def _bottleneck(self, x: str, name: str, width: int, stride: int) -> str:
+        channels = width * self._network.expansion
+        shortcut = self._shortcut(x, name, channels, stride)
         y = self._convolution(x, (f"{name}.conv1", f"{name}.bn1"), width, 1)
         y = self._activation(y, f"{name}.relu1")
         y = self._convolution(y, (f"{name}.conv2", f"{name}.bn2"), width, 3, stride)
         y = self._activation(y, f"{name}.relu2")
-        y = self._convolution(
-            y, (f"{name}.conv3", f"{name}.bn3"), width * self._network.expansion, 1
-        )
-        y = self._join(y, x, name, stride)
+        y = self._convolution(y, (f"{name}.conv3", f"{name}.bn3"), channels, 1)
+        y = self._join(y, shortcut, name)
         return self._activation(y, f"{name}.relu3")
 
-    def _join(self, branch: str, x: str, name: str, stride: int) -> str:
-        """Add F(x) + x, with x brought to the branch's shape; a plain network keeps F(x)."""
-        if self._network.shortcut == "none":
+    def _shortcut(self, x: str, name: str, channels: int, stride: int) -> str | None:
+        """Bring x to the shape of the branch's result; a plain network has no shortcut."""
+        kind = self._network.shortcut
+        if kind == "none":
+            return None
+        if stride == 1 and channels == self._builder.channels(x):
+            return x
+        if kind == "projection":
+            names = (f"{name}.downsample.0", f"{name}.downsample.1")
+            return self._convolution(x, names, channels, 1, stride)
+        return self._builder.node(
+            "zero_padding_shortcut", (x,), f"{name}.shortcut", stride=stride, channels=channels
+        )
+
+    def _join(self, branch: str, shortcut: str | None, name: str) -> str:
+        """Add F(x) + x; a plain network keeps F(x)."""
+        if shortcut is None:
             return branch
-        channels = self._builder.channels(branch)
-        shortcut = x
-        if stride != 1 or channels != self._builder.channels(x):
-            if self._network.shortcut == "projection":
-                names = (f"{name}.downsample.0", f"{name}.downsample.1")
-                shortcut = self._convolution(x, names, channels, 1, stride)
-            else:
-                shortcut = self._builder.node(
-                    "zero_padding_shortcut",
-                    (x,),
-                    f"{name}.shortcut",
-                    stride=stride,
-                    channels=channels,
-                )
         return self._builder.node("add", (branch, shortcut), f"{name}.add")
 
     def _convolution(

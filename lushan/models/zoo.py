@@ -20,6 +20,7 @@ from lushan.graph.ir import Graph
 from lushan.image.preprocess import Preprocessing
 from lushan.models import checkpoint, hub
 from lushan.models.config import ModelConfig
+from lushan.models.initialize import initial_weights
 from lushan.models.labels import Labels, cifar10, labels_for
 from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.resnet import ARCHITECTURES, ResNet
@@ -91,6 +92,26 @@ def load_model(name: str | Path) -> Model:
         "{name}: no such file or folder, and no model of that name; bundled are: {bundled}",
         name=str(name),
         bundled=", ".join(bundled_names()) or "–",
+    )
+
+
+def random_model(architecture: str, *, seed: int) -> Model:
+    """Return the published ``architecture`` with initial weights, which recognises nothing.
+
+    It costs as much time and memory as a trained one: for benchmarks. The weights are the same for
+    the same seed.
+    """
+    network = ARCHITECTURES[architecture]
+    graph = build(network)
+    preprocessing = _preprocessing_of(network)
+    return Model(
+        name=architecture,
+        config=ModelConfig(architecture, network.classes, pretrained_cfg=preprocessing),
+        network=network,
+        graph=graph,
+        weights=initial_weights(graph, seed=seed),
+        labels=labels_for(None, None, network.classes),
+        preprocessing=Preprocessing.from_pretrained_cfg(preprocessing),
     )
 
 
@@ -170,12 +191,13 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
         names = {value.name for value in build(network).parameters}
         if names == tensors.keys():
             classes = tensors[f"{network.classifier}.bias"].shape[0]
-            cifar = natural_size(network) == (32, 32)
+            preprocessing = _preprocessing_of(network)
+            cifar10_classes = preprocessing is _CIFAR_CFG and classes == 10
             return ModelConfig(
                 architecture=architecture,
                 num_classes=classes,
-                label_names=cifar10().names if cifar and classes == 10 else None,
-                pretrained_cfg=_CIFAR_CFG if cifar else _IMAGENET_CFG,
+                label_names=cifar10().names if cifar10_classes else None,
+                pretrained_cfg=preprocessing,
             )
     raise ModelError(
         "{source}: its {count} tensors are not those of any known architecture ({known}); "
@@ -184,6 +206,11 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
         count=len(tensors),
         known=", ".join(ARCHITECTURES),
     )
+
+
+def _preprocessing_of(network: ResNet) -> dict[str, Any]:
+    """Return the ``pretrained_cfg`` of weights that come without one."""
+    return _CIFAR_CFG if natural_size(network) == (32, 32) else _IMAGENET_CFG
 
 
 def _assemble(

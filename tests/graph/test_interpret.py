@@ -62,6 +62,14 @@ def test_keep_returns_inner_values_and_second_outputs() -> None:
     assert np.array_equal(picked.reshape(2, 3, 3, 4), values["pool"])
 
 
+def test_profile_names_every_node_in_order() -> None:
+    graph = small_graph()
+    program = interpret.compile(graph, random_weights(graph, 0))
+    times = program.profile({"input": picture(2, 6, 6, 3)})
+    assert [name for name, _ in times] == ["conv", "relu", "pool"]
+    assert all(seconds >= 0 for _, seconds in times)
+
+
 def test_float64_in_float64_out() -> None:
     graph = small_graph()
     program = interpret.compile(graph, random_weights(graph, 0, np.float64))

@@ -1,0 +1,143 @@
+"""``lushan bench``: how fast this machine answers, and where the time goes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from lushan.cli.options import (
+    DEFAULT_MODEL,
+    LanguageOption,
+    ModelOption,
+    ReportFormat,
+    ThreadsOption,
+    chosen_language,
+    errors_told,
+    report,
+)
+from lushan.cli.progress import progress_bar
+from lushan.engines import ENGINES
+from lushan.errors import UsageError
+from lushan.models.resnet import ARCHITECTURES
+from lushan.models.zoo import load_model, random_model
+from lushan.recognizer import Recognizer
+
+SEED = 0
+
+bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure speed on this machine.")
+
+
+@bench.command()
+def infer(
+    model: ModelOption = DEFAULT_MODEL,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures at a time.")] = 1,
+    threads: ThreadsOption = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help=f"One of {', '.join(ENGINES)}.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="HxW", help="Size of the pictures; the model's own if not given."
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option("--runs", help="Turns of each contestant.")] = 15,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Compare with the other runtimes installed here.")
+    ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List the time of every layer.")] = False,
+    format_: Annotated[
+        ReportFormat, typer.Option("--format", "-f", help="How to print the report.")
+    ] = ReportFormat.text,
+    lang: LanguageOption = None,
+) -> None:
+    """Measure recognition: milliseconds per batch, beside other runtimes with --peers.
+
+    --model also takes an architecture such as resnet50, which gets random weights: they take as
+    long. A peer that fails, or computes something else, is told on stderr and left out; the exit
+    status is then 1.
+    """
+    from lushan.bench.infer import measure
+    from lushan.bench.peers import PEERS
+
+    language = chosen_language(lang)
+    random = model in ARCHITECTURES
+    with errors_told(language):
+        chosen = {} if engine is None else {"engine": engine}
+        pictures = None if size is None else _parse_size(size)
+        loaded = random_model(model, seed=SEED) if random else load_model(model)
+        with (
+            Recognizer(loaded, threads=threads, **chosen) as recognizer,
+            progress_bar("bench") as progress,
+        ):
+            result = measure(
+                recognizer,
+                batch=batch,
+                size=pictures,
+                runs=runs,
+                peers=PEERS if peers else (),
+                layers=layers,
+                progress=progress,
+            )
+    for error in result.refused:
+        report(error, language)
+    record = asdict(result)
+    record["weights"] = f"random, seed {SEED}" if random else "the model's"
+    record["refused"] = [error.message(language) for error in result.refused]
+    if not layers:
+        del record["layers"]
+    if format_ is ReportFormat.json:
+        print(json.dumps(record, ensure_ascii=False))
+    else:
+        _print(record)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "HxW"; raises UsageError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
+    if match is None:
+        raise UsageError(
+            "size should be HEIGHTxWIDTH, such as 224x224; received {value!r}", value=text
+        )
+    return int(match[1]), int(match[2])
+
+
+def _print(record: dict[str, Any]) -> None:
+    print(
+        f"{record['model']} ({record['weights']}), batch {record['batch']} of "
+        f"{record['height']}×{record['width']}, threads {record['threads']}, runs {record['runs']}"
+    )
+    print(f"\n{'':<30}{'median ms':>10}{'least ms':>10}{'ratio':>7}  setting")
+    _print_row(f"lushan {record['engine']}", record, "")
+    for name, peer in record["peers"].items():
+        note = f"{peer['ratio']:>7.2f}  {peer['setting']}"
+        _print_row(f"{name} {peer['version']}", peer, note)
+    print(f"\nimages per second  {record['images_per_second']:.1f}")
+    print(
+        f"GFLOP/s            {record['gflops']:.1f}, {100 * record['peak_fraction']:.0f} % of the "
+        f"{record['peak_gflops']:.0f} that multiply-adds alone reach"
+    )
+    if record["best_ratio"] is not None:
+        print(f"ratio to the best  {record['best_ratio']:.2f} (below 1: lushan is faster)")
+    if record["cores_of_others"] is not None:
+        print(f"others' work       {record['cores_of_others']:.2f} cores busy meanwhile")
+    if record["absent"]:
+        print(f"not here           {', '.join(record['absent'])}")
+    if "layers" in record:
+        print(f"\n{'layer':<24}{'output':>16}{'ms':>9}{'GFLOP/s':>9}{'share':>8}  operator")
+    for layer in record.get("layers", ()):
+        shape = "×".join(map(str, layer["output_shape"]))
+        print(
+            f"{layer['name']:<24}{shape:>16}{layer['milliseconds']:>9.3f}{layer['gflops']:>9.1f}"
+            f"{100 * layer['share']:>6.1f} %  {layer['operator']}"
+        )
+
+
+def _print_row(name: str, times: dict[str, Any], note: str) -> None:
+    print(f"{name:<30}{times['milliseconds']:>10.2f}{times['minimum']:>10.2f}{note}".rstrip())

@@ -1,0 +1,210 @@
+"""The CPU engine behind the executor seam: compile once, run at any batch, height and width."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lushan import passes
+from lushan.cores import usable_cores
+from lushan.cpu import llvm
+from lushan.cpu.code import CodeStore, code_store
+from lushan.cpu.driver import PROTOTYPE
+from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.lower import Options, lower
+from lushan.cpu.memory import allocate_bytes
+from lushan.cpu.packing import Packer
+from lushan.cpu.program import NativeProgram, build_program
+from lushan.cpu.target import Target, detect
+from lushan.cpu.team import Team
+from lushan.errors import GraphError
+from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
+from lushan.graph.ir import Graph, Shape
+from lushan.graph.verify import infer_types, verify
+from lushan.passes.plan_memory import ALIGNMENT
+
+PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
+MOST_ARENA_BYTES = 192 * 2**20  # a larger batch is run in parts, which changes no answer
+
+
+def compile(
+    graph: Graph,
+    weights: Mapping[str, Array],
+    *,
+    keep: Sequence[str] = (),
+    threads: int | None = None,
+    target: Target | None = None,
+    winograd: bool = True,
+) -> CpuProgram:
+    """Return a native program for ``graph``; see ``lushan.graph.executor.Engine``.
+
+    The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
+    None is the best instruction set of this machine. ``winograd`` False computes every
+    convolution directly: slower, with a third of the rounding error.
+    """
+    verify(graph)
+    check_weights(graph, weights)
+    check_keep(graph, keep)
+    rewritten, packed = passes.apply(graph, weights, keep=keep)
+    options = Options(threads or usable_cores(), winograd)
+    return CpuProgram(rewritten, packed, tuple(keep), target or detect(), options)
+
+
+class CpuProgram:
+    """A compiled network; it may be called from several threads at once."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        keep: tuple[str, ...],
+        target: Target,
+        options: Options,
+    ) -> None:
+        self._graph = graph
+        self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
+        types = infer_types(graph)
+        self._types = {name: types[name] for name in self._wanted}
+        self._target = target
+        self._options = options
+        self._store: CodeStore = code_store(target)
+        self._packer = Packer(weights, target, self._store)
+        self._team = Team(options.threads)
+        self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
+        self._arenas: list[Array] = []
+        self._lock = threading.Lock()
+        self._yield = llvm.yield_function()
+        self._closed = False
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see ``lushan.graph.executor.Program``."""
+        if self._closed:
+            raise GraphError("the program is closed")
+        check_inputs(self._graph, inputs)
+        arrays = {
+            value.name: np.ascontiguousarray(inputs[value.name], np.float32)
+            for value in self._graph.inputs
+        }
+        batch = next(iter(arrays.values())).shape[0]
+        part = self._part(arrays, batch)
+        if part >= batch:
+            return self._run(arrays)
+        results = [
+            self._run({name: array[start : start + part] for name, array in arrays.items()})
+            for start in range(0, batch, part)
+        ]
+        return {name: np.concatenate([r[name] for r in results]) for name in self._wanted}
+
+    def close(self) -> None:
+        """Give back threads and memory; see ``lushan.graph.executor.Program``."""
+        self._closed = True
+        self._team.close()
+        with self._lock:
+            self._plans.clear()
+            self._arenas.clear()
+
+    def _part(self, arrays: Mapping[str, Array], batch: int) -> int:
+        """Return how many pictures of a batch may run at once within the arena's limit."""
+        if batch <= 1:
+            return 1
+        one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
+        return max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+
+    def _plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
+        with self._lock:
+            plan = self._plans.get(shapes)
+            if plan is not None:
+                self._plans.move_to_end(shapes)
+                return plan
+        names = [value.name for value in self._graph.inputs]
+        types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
+        lowered = lower(self._graph, types, self._packer, self._target, self._options)
+        plan = build_program(lowered, self._wanted, self._store)
+        with self._lock:
+            self._plans[shapes] = plan
+            while len(self._plans) > PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        plan = self._plan(tuple(array.shape for array in arrays.values()))
+        arena = self._borrow(plan.memory(self._team.size))
+        try:
+            self._enter(plan, arena, list(arrays.values()))
+            return {name: self._read(plan, arena, name) for name in self._wanted}
+        finally:
+            with self._lock:
+                if not self._closed:
+                    self._arenas.append(arena)
+
+    def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """Run once, step by step; return the name of each node and its seconds.
+
+        Every step starts the team anew, which costs some microseconds that a run has not.
+        """
+        arrays = [np.ascontiguousarray(inputs[v.name], np.float32) for v in self._graph.inputs]
+        plan = self._plan(tuple(array.shape for array in arrays))
+        arena = self._borrow(plan.memory(self._team.size))
+        seconds = []
+        first = 0
+        for name, tasks in plan.steps:
+            start = time.perf_counter()
+            self._enter(plan, arena, arrays, slice(first, first + tasks))
+            seconds.append((name, time.perf_counter() - start))
+            first += tasks
+        return seconds
+
+    def _enter(
+        self, plan: NativeProgram, arena: Array, arrays: list[Array], part: slice = slice(None)
+    ) -> None:
+        """Run the tasks in ``part`` on the team; the arena starts at a multiple of 64 bytes."""
+        start = arena.ctypes.data
+        bases = np.zeros((self._team.size, FIRST_INPUT + len(arrays)), np.int64)
+        bases[:, ARENA] = start
+        bases[:, SCRATCH] = start + plan.arena_bytes
+        bases[:, SCRATCH] += plan.scratch_bytes * np.arange(self._team.size)
+        bases[:, FIRST_INPUT:] = [array.ctypes.data for array in arrays]
+        table = plan.table[part]
+        tasks = len(table)
+        counters = np.zeros(tasks + 2 * ALIGNMENT // 8, np.int64)
+        arrivals = counters.ctypes.data + counters.itemsize * (tasks + ALIGNMENT // 8)
+        driver = PROTOTYPE(plan.driver)
+
+        def work(index: int, threads: int) -> None:
+            driver(
+                bases[index].ctypes.data,
+                table.ctypes.data,
+                tasks,
+                counters.ctypes.data,
+                arrivals,
+                threads,
+                self._yield,
+            )
+
+        self._team.run(work)
+
+    def _borrow(self, size: int) -> Array:
+        """Return an arena of at least ``size`` bytes that no other call uses."""
+        with self._lock:
+            for index, arena in enumerate(self._arenas):
+                if arena.size >= size:
+                    return self._arenas.pop(index)
+            self._arenas.clear()  # too small for the present shape: make room for a larger one
+        return allocate_bytes(size)
+
+    def _read(self, plan: NativeProgram, arena: Array, name: str) -> Array:
+        """Return a copy of a value without its halo, in its own shape."""
+        plane = plan.planes[name]
+        n, h, w, c = plane.shape
+        start = plan.offsets[name]
+        whole = arena[start : start + plane.bytes].view(np.float32)
+        rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
+        top, _, left, _ = plane.halo
+        inner = rows[:, top : top + h, left : left + w].copy()
+        declared = self._types[name]
+        result: Array = inner.view(declared.dtype)
+        return result if len(declared.shape) == 4 else result.reshape(n, -1)

@@ -1,0 +1,108 @@
+"""Moving values into planes: copies, and halos of one number.
+
+A picture comes as a dense array and the first convolution wants its padding around it; and where
+memory was used by something else in between, a halo has to be written again before it is read.
+The meaning of the copy is the identity, that of the halo NumPy's ``pad``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from lushan.cpu import task
+from lushan.cpu.elementwise import elementwise_task, emit_elementwise
+from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.rows import each_vector
+from lushan.cpu.target import Target
+from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.tiling import rows_per_chunk
+
+
+class Argument(IntEnum):
+    """The arguments of filling a halo, by place. Sizes and strides are in elements."""
+
+    START = 0  # and START + 1: the first number of the plane, which is halo unless it has none
+    IMAGE = 2  # from one picture to the next
+    ROW = auto()
+    HEIGHT = auto()  # real rows
+    BEFORE = auto()  # numbers of halo before the first real pixel of a picture
+    BETWEEN = auto()  # from the end of a real row to the start of the next
+    AFTER = auto()  # after the last real pixel
+    IMAGES = auto()
+    IMAGES_PER_CHUNK = auto()
+
+
+@dataclass(frozen=True)
+class CopyKernel:
+    """Copies the real pixels of one plane to another."""
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        return emit_elementwise(name, target, 1, lambda _, x: x)
+
+
+@dataclass(frozen=True)
+class HaloKernel:
+    """Writes one number all over the halo of a plane, and nothing else."""
+
+    value: float
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel.
+
+        The halo of a picture is a line before its first row, one between each two rows (right of
+        one, left of the next) and one after the last row.
+        """
+        e = KernelEmitter(name, target)
+        plane = e.pointer(Argument.START)
+        height, row = e.argument(Argument.HEIGHT), e.argument(Argument.ROW)
+        before, between = e.argument(Argument.BEFORE), e.argument(Argument.BETWEEN)
+        after = e.argument(Argument.AFTER)
+        each = e.argument(Argument.IMAGES_PER_CHUNK)
+        number = e.splat(self.value)
+
+        def fill(start: Value, length: Value) -> None:
+            each_vector(e, length, (), start, lambda: number)
+
+        def picture(image: Value) -> None:
+            start = e.offset(plane, e.mul(image, e.argument(Argument.IMAGE)))
+
+            def row_end(y: Value) -> Value:
+                """Return the address after the last real pixel of row y − 1."""
+                return e.offset(start, e.sub(e.add(before, e.mul(y, row)), between))
+
+            fill(start, before)
+            e.loop(1, height, lambda y: fill(row_end(y), between))
+            fill(row_end(height), after)
+
+        first = e.mul(e.chunk, each)
+        e.loop(first, e.lesser(e.add(first, each), e.argument(Argument.IMAGES)), picture)
+        return e.text()
+
+
+def copy_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
+    """Copy x to the plane y of the same shape; a dense input of the program is a plane too."""
+    return [elementwise_task(CopyKernel(), (x,), y)]
+
+
+def fill_halo_tasks(plane: Plane, target: Target, *, value: float = 0.0) -> list[Task]:
+    """Write ``value`` all over the halo of a plane; nothing to do where there is none."""
+    if plane.is_dense:
+        return []
+    n, h, w, c = plane.shape
+    _, bottom, left, right = plane.halo
+    halo = plane.image - h * w * c
+    each = rows_per_chunk(n, FLOAT * halo)
+    arguments: dict[IntEnum, task.Argument] = {
+        Argument.START: plane.at(0),
+        Argument.IMAGE: plane.image,
+        Argument.ROW: plane.row,
+        Argument.HEIGHT: h,
+        Argument.BEFORE: plane.origin,
+        Argument.BETWEEN: (left + right) * c,
+        Argument.AFTER: right * c + bottom * plane.row,
+        Argument.IMAGES: n,
+        Argument.IMAGES_PER_CHUNK: each,
+    }
+    return [Task(HaloKernel(value), arguments, -(-n // each))]

@@ -1,0 +1,173 @@
+"""Weights in the order that kernels read them, made once and shared by every picture size.
+
+A convolution reads panels of NR output channels, [OC/NR, KH, KW, IC, NR]: NR numbers side by side
+for each term of the sum. Files hold [OC, IC, KH, KW], so packing turns a hundred megabytes round;
+a generated kernel does it a square of vectors at a time, in registers. What does not fill squares
+(three input channels, the last few outputs) is packed by NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from ctypes import CFUNCTYPE, c_int64, c_void_p
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Any, TypeVar
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from lushan.cpu.code import CodeStore
+from lushan.cpu.emit import I32, KernelEmitter, Value
+from lushan.cpu.memory import WeightMemory
+from lushan.cpu.target import Target
+
+Packed = TypeVar("Packed")
+_PROTOTYPE = CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
+
+
+class Packer:
+    """The weights of one program, original and packed; safe to use from several threads."""
+
+    def __init__(
+        self, weights: Mapping[str, NDArray[np.float32]], target: Target, store: CodeStore
+    ) -> None:
+        self._weights = weights
+        self._target = target
+        self._store = store
+        self._packed: dict[Hashable, Any] = {}
+        self._memory = WeightMemory()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Return the original weights called ``name``."""
+        return self._weights[name]
+
+    def once(self, key: Hashable, pack: Callable[[], Packed]) -> Packed:
+        """Return what ``pack`` returned when ``key`` was first asked for."""
+        with self._lock:
+            if key not in self._packed:
+                self._packed[key] = pack()
+            packed: Packed = self._packed[key]
+            return packed
+
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return memory for packed weights, right behind those of the layer before."""
+        return self._memory.allocate(shape)
+
+    def panels(
+        self, weight: NDArray[np.float32], bias: NDArray[np.float32], vectors: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Pack weight [OC, KH, KW, IC] and bias [OC] into panels of NR = vectors·lanes channels.
+
+        Returns [OC/NR, KH, KW, IC, NR] and [OC/NR, NR], the last panel filled up with zeros.
+        """
+        oc, *window = weight.shape
+        lanes = self._target.lanes
+        nr = vectors * lanes
+        blocks = -(-oc // nr)
+        biases = np.zeros((blocks, nr), np.float32)
+        biases.reshape(-1)[:oc] = bias
+        packed = self.allocate((blocks, *window, nr))
+        if oc % nr:
+            packed[-1] = 0
+        done = self._turn(weight, packed) if weight[0].size % lanes == 0 else 0
+        for block in range(done // nr, blocks):
+            start = max(done, block * nr)
+            part = weight[start : (block + 1) * nr]
+            first = start - block * nr
+            packed[block, ..., first : first + len(part)] = np.moveaxis(part, 0, -1)
+        return packed, biases
+
+    def _turn(self, weight: NDArray[np.float32], packed: NDArray[np.float32]) -> int:
+        """Pack as many whole vectors of output channels as there are; return their channels.
+
+        ``weight`` is [OC, KH, KW, IC] by its axes; in memory each output channel must be in one
+        piece, in that order or in the order of files, [OC, IC, KH, KW].
+        """
+        _, kh, kw, ic = weight.shape
+        terms = kh * kw * ic
+        if weight[0].transpose(2, 0, 1).flags.c_contiguous:
+            spread = kh * kw
+        elif weight[0].flags.c_contiguous:
+            spread = 1
+        else:
+            return 0
+        groups = weight.shape[0] // self._target.lanes
+        kernel = PackingKernel()
+        function = _PROTOTYPE(self._store.addresses([kernel])[kernel])
+        row: dict[Argument, int] = {
+            Argument.SOURCE: weight.ctypes.data,
+            Argument.TARGET: packed.ctypes.data,
+            Argument.SOURCE_CHANNEL: weight.strides[0] // weight.itemsize,
+            Argument.TERMS: terms,
+            Argument.SPREAD: spread,
+            Argument.RUN: terms // spread,
+            Argument.PANEL_CHANNELS: packed.shape[-1],
+        }
+        arguments = np.array([row[index] for index in Argument], np.int64)
+        for group in range(groups):
+            function(None, arguments.ctypes.data, group)
+        done: int = groups * self._target.lanes
+        return done
+
+
+class Argument(IntEnum):
+    """The arguments of the packing kernel; a chunk is one vector of output channels."""
+
+    SOURCE = 0
+    TARGET = auto()
+    SOURCE_CHANNEL = auto()  # elements from one output channel to the next
+    TERMS = auto()  # of one output channel, a multiple of the lanes
+    SPREAD = auto()  # neighbours in the source are so many places of a cycle apart …
+    RUN = auto()  # … and places are so long: term k goes to (k mod SPREAD)·RUN + k div SPREAD
+    PANEL_CHANNELS = auto()  # NR
+
+
+@dataclass(frozen=True)
+class PackingKernel:
+    """Turns vectors of terms of L channels into vectors of L channels of a term."""
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        e = KernelEmitter(name, target)
+        lanes = target.lanes
+        nr, terms = e.argument(Argument.PANEL_CHANNELS), e.argument(Argument.TERMS)
+        first = e.mul(e.chunk, lanes)
+        panel, channel = e.divide(first, nr)
+        start = e.mul(first, e.argument(Argument.SOURCE_CHANNEL))
+        source = e.offset(e.absolute(Argument.SOURCE), start)
+        place = e.add(e.mul(panel, e.mul(terms, nr)), channel)
+        packed = e.offset(e.absolute(Argument.TARGET), place)
+
+        def square(term: Value) -> None:
+            rows = [
+                e.load(source, e.add(term, e.mul(row, e.argument(Argument.SOURCE_CHANNEL))))
+                for row in range(lanes)
+            ]
+            for column, vector in enumerate(_transpose(e, rows)):
+                turn, within = e.divide(e.add(term, column), e.argument(Argument.SPREAD))
+                to = e.add(e.mul(within, e.argument(Argument.RUN)), turn)
+                e.store(vector, packed, e.mul(to, nr))
+
+        e.loop(0, terms, square, step=lanes)
+        return e.text()
+
+
+def _transpose(e: KernelEmitter, rows: list[Value]) -> list[Value]:
+    """Transpose L vectors of L numbers: swap off-diagonal halves, then quarters, and so on."""
+    lanes = len(rows)
+    for bit in (1 << shift for shift in range(int(math.log2(lanes)))):
+        low = [j if not j & bit else lanes + j - bit for j in range(lanes)]
+        high = [j + bit if not j & bit else lanes + j for j in range(lanes)]
+        turned = list(rows)
+        for i in (i for i in range(lanes) if not i & bit):
+            a, b = rows[i], rows[i + bit]
+            for place, picks in ((i, low), (i + bit, high)):
+                mask = ir.Constant(ir.VectorType(I32, lanes), [I32(j) for j in picks])
+                turned[place] = e.builder.shuffle_vector(a, b, mask)
+        rows = turned
+    return rows

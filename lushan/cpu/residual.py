@@ -1,0 +1,129 @@
+"""The residual sum, and the shortcut that picks pixels and adds channels of zeros.
+
+The meaning is ``lushan.reference.residual``. Most sums are part of a convolution's epilogue;
+these are for graphs where they cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from lushan.cpu import task
+from lushan.cpu.activation import Activation, activate
+from lushan.cpu.elementwise import elementwise_task, emit_elementwise
+from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.rows import (
+    Piece,
+    each_group,
+    each_row,
+    plane_arguments,
+    row_arguments,
+    row_pointer,
+)
+from lushan.cpu.target import Target
+from lushan.cpu.task import Plane, Task
+from lushan.cpu.tiling import CHANNEL_VECTORS
+
+
+class ShortcutArgument(IntEnum):
+    """The arguments of the zero-padding shortcut, by place. Strides are in elements."""
+
+    Y = 0  # and Y + 1
+    X = 2  # and X + 1
+    Y_ROW = 4
+    Y_IMAGE = auto()
+    X_ROW = auto()
+    X_IMAGE = auto()
+    OUTPUT_WIDTH = auto()
+    ROWS = auto()  # of the output
+    ROWS_PER_IMAGE = auto()
+    ROWS_PER_CHUNK = auto()
+
+
+@dataclass(frozen=True)
+class AddKernel:
+    """The sum of two planes and an activation; the output may be either of them."""
+
+    activation: Activation = "none"
+    slope: float = 0.0
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+
+        def joined(e: KernelEmitter, branch: Value, shortcut: Value) -> Value:
+            total = e.builder.fadd(branch, shortcut)
+            return activate(e, self.activation, total, self.slope)
+
+        return emit_elementwise(name, target, 2, joined)
+
+
+@dataclass(frozen=True)
+class ZeroPaddingShortcutKernel:
+    """Every ``stride``-th pixel, its channels between zeros: ``before`` of them before."""
+
+    stride: int
+    input_channels: int
+    before: int
+    channels: int
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        e = KernelEmitter(name, target)
+        after = self.before + self.input_channels
+
+        def row(image: Value, y: Value) -> None:
+            x_row = row_pointer(e, ShortcutArgument, "X", image, e.mul(y, self.stride))
+            y_row = row_pointer(e, ShortcutArgument, "Y", image, y)
+
+            def pixel(place: Value) -> None:
+                x = e.offset(x_row, e.mul(place, self.stride * self.input_channels))
+                y = e.offset(y_row, e.mul(place, self.channels))
+                _copy(e, self.before, None, y)
+                _copy(e, self.input_channels, x, e.offset(y, self.before))
+                _copy(e, self.channels - after, None, e.offset(y, after))
+
+            e.loop(0, e.argument(ShortcutArgument.OUTPUT_WIDTH), pixel)
+
+        each_row(e, ShortcutArgument, row)
+        return e.text()
+
+
+def _copy(e: KernelEmitter, channels: int, x: Value | None, y: Value) -> None:
+    """Copy some channels of a pixel, or write zeros where there is no x."""
+
+    def group(first: Value, pieces: Sequence[Piece]) -> None:
+        for at, used in pieces:
+            place = e.add(first, at)
+            number = e.splat(0.0) if x is None else e.load(x, place, lanes=used)
+            e.store(number, y, place, lanes=used)
+
+    if channels:
+        each_group(e, channels, CHANNEL_VECTORS, group)
+
+
+def add_tasks(
+    branch: Plane,
+    shortcut: Plane,
+    y: Plane,
+    target: Target,
+    *,
+    activation: Activation = "none",
+    slope: float = 0.0,
+) -> list[Task]:
+    """Write branch + shortcut, and an activation of it, to y of the same shape."""
+    return [elementwise_task(AddKernel(activation, slope), (branch, shortcut), y)]
+
+
+def zero_padding_shortcut_tasks(x: Plane, y: Plane, target: Target, *, stride: int) -> list[Task]:
+    """Write every ``stride``-th pixel of x and zeros to y, which must be another value."""
+    added = y.shape[3] - x.shape[3]
+    kernel = ZeroPaddingShortcutKernel(stride, x.shape[3], added // 2, y.shape[3])
+    cut, chunks = row_arguments(ShortcutArgument, y, y.shape[2] * (x.shape[3] + y.shape[3]))
+    arguments: dict[IntEnum, task.Argument] = {
+        **plane_arguments(ShortcutArgument, X=x, Y=y),
+        **cut,
+        ShortcutArgument.OUTPUT_WIDTH: y.shape[2],
+    }
+    return [Task(kernel, arguments, chunks)]

@@ -1,0 +1,164 @@
+"""Winograd's convolution of 3×3 at stride 1: a quarter of the multiplications, in three stages.
+
+The meaning is ``lushan.reference.convolution``; ``winograd_transform`` has the numbers. A picture
+is cut into tiles of 4×4 outputs. For a strip of tiles:
+
+1. each tile's 6×6 input becomes 36 numbers per input channel: transformed [36, tiles, IC];
+2. for one panel of NR output channels, 36 small matrix products: products [36, tiles, NR];
+3. each tile's 36 products become 4×4 outputs, with bias, residual and activation.
+
+The tiles of all pictures of a batch are one list. A panel's products are used up before the next
+panel, so 2 and 3 stay in L2. With few weights, a chunk is a strip and does all three stages in its
+thread's scratch memory. With many, a chunk is a panel, and stage 1 is a task of its own.
+
+A height or width that is not a multiple of 4 ends with a tile that overlaps the one before; it
+keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
+Each product is one long sum over the input channels, whatever the tiling.
+Left out: channels that do not fill vectors, other strides, and rows or columns below 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lushan.cpu.convolution import Fusable
+from lushan.cpu.emit import SCRATCH
+from lushan.cpu.target import Target
+from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.task import Argument as TaskArgument
+from lushan.cpu.tiling import (
+    WINOGRAD_PRODUCTS,
+    WINOGRAD_SKEW,
+    WINOGRAD_TILE,
+    choose_winograd_strips,
+    choose_winograd_vectors,
+    winograd_pays,
+    winograd_tiles,
+)
+from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
+from lushan.cpu.winograd_transform import POINTS, transform_weight
+
+
+def is_suitable(
+    input_channels: int, output_channels: int, height: int, width: int, target: Target
+) -> bool:
+    """Return whether a layer with outputs of this height and width is computed here.
+
+    The layer is a 3×3 convolution with stride, dilation and groups of 1.
+    """
+    fills_vectors = input_channels % target.lanes == 0 and output_channels % target.lanes == 0
+    return fills_vectors and winograd_pays(height, width, input_channels, output_channels)
+
+
+def pack_winograd_weights(
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    target: Target,
+    allocate: Callable[[tuple[int, ...]], NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Transform weight [OC, 3, 3, IC] in float64 and pack it into panels of NR output channels.
+
+    Returns [OC/NR, 36, IC, NR], the order in which a chunk reads it, and bias [OC].
+    """
+    oc, _, _, ic = weight.shape
+    nr = choose_winograd_vectors(oc, target) * target.lanes
+    packed = allocate((oc // nr, WINOGRAD_PRODUCTS, ic, nr))
+    for panel, part in zip(packed, weight.reshape(-1, nr, 3, 3, ic), strict=True):
+        taps = np.ascontiguousarray(part.transpose(1, 2, 3, 0))
+        panel.reshape(POINTS, POINTS, ic, nr)[:] = transform_weight(taps)
+    return packed, np.ascontiguousarray(bias, np.float32)
+
+
+def winograd_tasks(
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+    weights: NDArray[np.float32],
+    biases: NDArray[np.float32],
+    target: Target,
+    *,
+    activation: Fusable = "none",
+    slope: float = 0.0,
+) -> tuple[list[Task], list[Plane]]:
+    """Return the tasks of one layer, and the temporary planes that they hand on between them.
+
+    ``weights`` and ``biases`` are packed; x has a halo of at least one pixel of zeros. y must not
+    share memory with x or ``residual``.
+    """
+    ic, oc = x.shape[3], y.shape[3]
+    tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2])
+    strips = choose_winograd_strips(tiles, ic, oc, target)
+    columns = -(-y.shape[2] // WINOGRAD_TILE)  # tiles of a chunk of stage 1 alone
+    cut, blocks = -(-tiles // strips.tiles), weights.shape[0]
+    transformed_point = (tiles if strips.shared else strips.tiles) * ic + WINOGRAD_SKEW
+    products_point = strips.tiles * (oc // blocks) + WINOGRAD_SKEW
+    products_bytes = FLOAT * WINOGRAD_PRODUCTS * products_point
+    first: dict[IntEnum, TaskArgument] = {
+        **_layer(x, y, residual, weights, biases),
+        Argument.TRANSFORMED: SCRATCH,
+        Argument.TRANSFORMED_OFFSET: products_bytes,
+        Argument.TRANSFORMED_POINT: transformed_point,
+        Argument.TILES_PER_STRIP: columns,
+    }
+    second: dict[IntEnum, TaskArgument] = {
+        **first,
+        Argument.PRODUCTS: SCRATCH,
+        Argument.PRODUCTS_OFFSET: 0,
+        Argument.PRODUCTS_POINT: products_point,
+        Argument.TILES_PER_STRIP: strips.tiles,
+        Argument.STRIPS: cut,
+        Argument.BLOCKS_PER_CHUNK: strips.blocks,
+        Argument.BLOCKS: blocks,
+    }
+    kernel = WinogradKernel(
+        ic, oc, strips.tile, strips.shared, residual is not None, activation, slope
+    )
+    chunks = cut * -(-blocks // strips.blocks)
+    if not strips.shared:
+        scratch = products_bytes + FLOAT * WINOGRAD_PRODUCTS * transformed_point
+        return [Task(kernel, second, chunks, scratch=scratch)], []
+    plane = Plane(f"{y.value} transformed", (1, 1, 1, WINOGRAD_PRODUCTS * transformed_point))
+    for arguments in (first, second):
+        del arguments[Argument.TRANSFORMED_OFFSET]
+        arguments[Argument.TRANSFORMED] = plane.at()
+    tasks = [
+        Task(WinogradInputKernel(ic), first, tiles // columns),
+        Task(kernel, second, chunks, waits=True, scratch=products_bytes),
+    ]
+    return tasks, [plane]
+
+
+def _layer(
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+    weights: NDArray[np.float32],
+    biases: NDArray[np.float32],
+) -> dict[IntEnum, TaskArgument]:
+    """Return where everything lies, the strides there, and how pictures are cut into tiles."""
+    images, height, width, _ = y.shape
+    tiles = winograd_tiles(height, width)
+    places: dict[IntEnum, TaskArgument] = {
+        Argument.X: x.at(x.origin - x.row - x.shape[3]),
+        Argument.X_ROW: x.row,
+        Argument.X_IMAGE: x.image,
+        Argument.Y: y.at(),
+        Argument.Y_ROW: y.row,
+        Argument.Y_IMAGE: y.image,
+        Argument.WEIGHTS: weights,
+        Argument.BIAS: biases,
+        Argument.LAST_ROW: height - WINOGRAD_TILE,
+        Argument.LAST_COLUMN: width - WINOGRAD_TILE,
+        Argument.TILE_COLUMNS: -(-width // WINOGRAD_TILE),
+        Argument.TILES_PER_IMAGE: tiles,
+        Argument.TILES: images * tiles,
+    }
+    if residual is not None:
+        places[Argument.RESIDUAL] = residual.at()
+        places[Argument.RESIDUAL_ROW] = residual.row
+        places[Argument.RESIDUAL_IMAGE] = residual.image
+    return places

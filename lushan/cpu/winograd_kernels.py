@@ -1,0 +1,312 @@
+"""The generated code of Winograd's convolution: its three stages, for a strip of tiles.
+
+``winograd`` says what they are and how a picture is cut into strips and chunks. A product of stage
+2 is the inner loop of ``convolution`` with tiles for pixels: MR tiles × NV vectors of channels in
+registers, one long sum over the input channels each, whatever the tiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import NamedTuple
+
+from lushan.cpu.convolution import Fusable
+from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.target import Target
+from lushan.cpu.tiling import WINOGRAD_PRODUCTS, WINOGRAD_TILE, Tile
+from lushan.cpu.winograd_transform import POINTS, transform_input, transform_output
+
+
+class Argument(IntEnum):
+    """The task's arguments, by place. Strides are in elements."""
+
+    X = 0  # and X + 1: base and offset of the window of the first output pixel
+    TRANSFORMED = 2  # [36, tiles, IC], of all tiles or, in scratch memory, of a strip
+    TRANSFORMED_OFFSET = 3
+    PRODUCTS = 4  # [36, tiles, NR], in scratch memory
+    PRODUCTS_OFFSET = 5
+    Y = 6  # and Y + 1
+    RESIDUAL = 8  # and RESIDUAL + 1
+    WEIGHTS = 10
+    BIAS = auto()
+    X_ROW = auto()
+    Y_ROW = auto()
+    RESIDUAL_ROW = auto()
+    X_IMAGE = auto()
+    Y_IMAGE = auto()
+    RESIDUAL_IMAGE = auto()
+    LAST_ROW = auto()  # where the last tile starts: height − 4
+    LAST_COLUMN = auto()
+    TILE_COLUMNS = auto()
+    TILES_PER_IMAGE = auto()
+    TILES = auto()  # of all pictures
+    TILES_PER_STRIP = auto()
+    STRIPS = auto()
+    TRANSFORMED_POINT = auto()  # from one of the 36 numbers to the next
+    PRODUCTS_POINT = auto()
+    BLOCKS_PER_CHUNK = auto()
+    BLOCKS = auto()  # panels of NR output channels
+
+
+@dataclass(frozen=True)
+class WinogradInputKernel:
+    """Stage 1 as a task of its own."""
+
+    input_channels: int
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel: chunk → one strip."""
+        e = KernelEmitter(name, target)
+        _transform_strip(e, self.input_channels, _strip(e, e.chunk), 0)
+        return e.text()
+
+
+@dataclass(frozen=True)
+class WinogradKernel:
+    """What the generated code depends on: everything but height, width and batch.
+
+    ``tile.pixels`` counts tiles here: rows of a small matrix product. ``shared`` says that stage
+    1 was done before, for all tiles.
+    """
+
+    input_channels: int
+    output_channels: int
+    tile: Tile
+    shared: bool
+    residual: bool
+    activation: Fusable = "none"
+    slope: float = 0.0
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        return _Emitter(self, name, target).emit()
+
+
+class _Corner(NamedTuple):
+    """Where a tile lies: its first output, and how much of it belongs to the tile before."""
+
+    image: Value
+    row: Value
+    column: Value
+    taken_rows: Value
+    taken_columns: Value
+
+    def offset(self, e: KernelEmitter, image: Value, row: Value, pixel: Value) -> Value:
+        """Return the elements before the tile in a plane of such strides."""
+        return e.add(e.mul(self.image, image), e.mul(self.row, row), e.mul(self.column, pixel))
+
+
+def _strip(e: KernelEmitter, index: Value) -> tuple[Value, Value]:
+    """Return the first tile of a strip and the one after its last."""
+    start = e.mul(index, e.argument(Argument.TILES_PER_STRIP))
+    stop = e.add(start, e.argument(Argument.TILES_PER_STRIP))
+    return start, e.lesser(stop, e.argument(Argument.TILES))
+
+
+def _corner(e: KernelEmitter, tile: Value) -> _Corner:
+    """Return where a tile lies; the last ones of a row or column end with the picture."""
+    image, place = e.divide(tile, e.argument(Argument.TILES_PER_IMAGE))
+    row, column = e.divide(place, e.argument(Argument.TILE_COLUMNS))
+    row, column = e.mul(row, WINOGRAD_TILE), e.mul(column, WINOGRAD_TILE)
+    first_row = e.lesser(row, e.argument(Argument.LAST_ROW))
+    first_column = e.lesser(column, e.argument(Argument.LAST_COLUMN))
+    taken = e.sub(row, first_row), e.sub(column, first_column)
+    return _Corner(image, first_row, first_column, *taken)
+
+
+def _twice(
+    grid: Sequence[Sequence[Value]], e: KernelEmitter, step: Callable[..., list[Value]]
+) -> list[list[Value]]:
+    """Apply a 1-D transform to the rows and then to the columns of a square of vectors."""
+    of = _Vectors(e)
+    rows = [step(row, of) for row in grid]
+    columns = [step(column, of) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _transform_strip(
+    e: KernelEmitter, channels: int, tiles: tuple[Value, Value], origin: Value
+) -> None:
+    """Stage 1 for the tiles from first to last; the memory for them starts with ``origin``."""
+    x, transformed = e.pointer(Argument.X), e.pointer(Argument.TRANSFORMED)
+    image_stride, row_stride = e.argument(Argument.X_IMAGE), e.argument(Argument.X_ROW)
+    point_stride = e.argument(Argument.TRANSFORMED_POINT)
+
+    def tile(index: Value) -> None:
+        corner = e.offset(x, _corner(e, index).offset(e, image_stride, row_stride, channels))
+        rows = [e.offset(corner, e.mul(row_stride, row)) for row in range(POINTS)]
+        out = e.offset(transformed, e.mul(e.sub(index, origin), channels))
+
+        def vector(channel: Value) -> None:
+            grid = [
+                [e.load(e.offset(row, channel), column * channels) for column in range(POINTS)]
+                for row in rows
+            ]
+            place = e.offset(out, channel)
+            for line in _twice(grid, e, transform_input):
+                for number in line:
+                    e.store(number, place)
+                    place = e.offset(place, point_stride)
+
+        e.loop(0, channels, vector, step=e.target.lanes)
+
+    e.loop(*tiles, tile)
+
+
+class _Vectors:
+    """The arithmetic of the 1-D transforms, on vectors of channels."""
+
+    def __init__(self, e: KernelEmitter) -> None:
+        self.e = e
+
+    def add(self, a: Value, b: Value, /) -> Value:
+        return self.e.builder.fadd(a, b)
+
+    def sub(self, a: Value, b: Value, /) -> Value:
+        return self.e.builder.fsub(a, b)
+
+    def fma(self, factor: float, b: Value, c: Value, /) -> Value:
+        return self.e.fma(self.e.splat(factor), b, c)
+
+
+class _Emitter:
+    def __init__(self, kernel: WinogradKernel, name: str, target: Target) -> None:
+        self.kernel = kernel
+        self.target = target
+        self.e = e = KernelEmitter(name, target)
+        self.nr = kernel.tile.vectors * target.lanes
+        self.transformed = e.pointer(Argument.TRANSFORMED)
+        self.products = e.pointer(Argument.PRODUCTS)
+        self.weights = e.absolute(Argument.WEIGHTS)
+        self.bias = e.absolute(Argument.BIAS)
+
+    def emit(self) -> str:
+        """Loop 1: the panels of this chunk, for the strip of this chunk."""
+        e, kernel = self.e, self.kernel
+        group, strip = e.divide(e.chunk, e.argument(Argument.STRIPS))
+        start, stop = _strip(e, strip)
+        # A short last strip multiplies some tiles of its neighbour again to fill the registers.
+        first = e.lesser(start, e.sub(e.argument(Argument.TILES), kernel.tile.pixels))
+        if kernel.shared:
+            rows = e.offset(self.transformed, e.mul(first, kernel.input_channels))
+        else:
+            rows = self.transformed
+            _transform_strip(e, kernel.input_channels, (first, stop), first)
+        first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK))
+
+        def block(block: Value) -> None:
+            self._multiply(block, rows, e.sub(stop, first))
+            self._finish(block, (start, stop), first)
+
+        e.loop(first_block, e.lesser(last_block, e.argument(Argument.BLOCKS)), block)
+        return e.text()
+
+    def _multiply(self, block: Value, rows: Value, count: Value) -> None:
+        """Stage 2. Loop 2: the 36 products; loop 3: MR tiles at a time, the last ones overlap."""
+        e, kernel = self.e, self.kernel
+        terms, least = kernel.input_channels, kernel.tile.pixels
+        panel = e.offset(self.weights, e.mul(block, WINOGRAD_PRODUCTS * terms * self.nr))
+
+        def product(point: Value) -> None:
+            weights = e.offset(panel, e.mul(point, terms * self.nr))
+            a = e.offset(rows, e.mul(point, e.argument(Argument.TRANSFORMED_POINT)))
+            c = e.offset(self.products, e.mul(point, e.argument(Argument.PRODUCTS_POINT)))
+
+            def tiles(start: Value) -> None:
+                first = e.lesser(start, e.sub(count, least))
+                sums = self._sum(e.offset(a, e.mul(first, terms)), weights)
+                out = e.offset(c, e.mul(first, self.nr))
+                for place, total in enumerate(sums):
+                    e.store(total, out, place * self.target.lanes)
+
+            e.loop(0, count, tiles, step=least)
+
+        e.loop(0, WINOGRAD_PRODUCTS, product)
+
+    def _sum(self, a: Value, weights: Value) -> list[Value]:
+        """Loop 4: input channels → MR·NV sums in registers.
+
+        One step a turn: with several, LLVM moves loads ahead until sums leave the registers, and
+        the loop's own three instructions hide behind the multiply-adds anyway.
+        """
+        e, terms, tile = self.e, self.kernel.input_channels, self.kernel.tile
+
+        def turn(channel: Value, weights: Value, *sums: Value) -> list[Value]:
+            new = list(sums)
+            self._step(e.offset(a, channel), weights, new)
+            return [e.offset(weights, self.nr), *new]
+
+        zeros = [e.splat(0.0)] * (tile.pixels * tile.vectors)
+        return e.loop(0, terms, turn, carried=[weights, *zeros])[1:]
+
+    def _step(self, a: Value, weights: Value, sums: list[Value]) -> None:
+        """One step of the sums: NV vectors of weights against MR transformed numbers."""
+        e, vectors = self.e, self.kernel.tile.vectors
+        loaded = [e.load(weights, v * self.target.lanes) for v in range(vectors)]
+        for m in range(self.kernel.tile.pixels):
+            number = e.broadcast(a, m * self.kernel.input_channels)
+            for v in range(vectors):
+                place = m * vectors + v
+                sums[place] = e.fma(number, loaded[v], sums[place])
+
+    def _finish(self, block: Value, tiles: tuple[Value, Value], origin: Value) -> None:
+        """Stage 3 for the strip's own tiles and one panel's channels."""
+        e = self.e
+        first_channel = e.mul(block, self.nr)
+
+        def tile(index: Value) -> None:
+            corner = _corner(e, index)
+            y = self._pixels(corner, Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)
+            residual = self.kernel.residual and self._pixels(
+                corner, Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW
+            )
+            source = e.offset(self.products, e.mul(e.sub(index, origin), self.nr))
+
+            def vector(channel: Value) -> None:
+                place = e.add(first_channel, channel)
+                outputs = self._outputs(e.offset(source, channel))
+                offset = e.load(self.bias, place)
+                for number, pixel in enumerate(outputs):
+                    total = e.builder.fadd(pixel, offset)
+                    if residual:
+                        total = e.builder.fadd(total, e.load(residual[number], place))
+                    e.store(self._activated(total), y[number], place)
+
+            e.loop(0, self.nr, vector, step=self.target.lanes)
+
+        e.loop(*tiles, tile)
+
+    def _pixels(self, corner: _Corner, plane: int, image: int, row: int) -> list[Value]:
+        """Return the addresses of a tile's 16 outputs, row by row.
+
+        What belongs to the tile before goes where the first pixel of this one's own follows: no
+        branches, and nobody else's memory is touched.
+        """
+        e, channels = self.e, self.kernel.output_channels
+        stride = e.argument(row)
+        start = e.offset(e.pointer(plane), corner.offset(e, e.argument(image), stride, channels))
+        columns = [
+            e.mul(e.greater(corner.taken_columns, c), channels) for c in range(WINOGRAD_TILE)
+        ]
+        rows = [e.mul(e.greater(corner.taken_rows, r), stride) for r in range(WINOGRAD_TILE)]
+        return [e.offset(start, e.add(r, c)) for r in rows for c in columns]
+
+    def _outputs(self, products: Value) -> list[Value]:
+        """Return a tile's 16 outputs, row by row, from its 36 products."""
+        e, stride = self.e, self.e.argument(Argument.PRODUCTS_POINT)
+        numbers = [e.load(products, e.mul(stride, point)) for point in range(WINOGRAD_PRODUCTS)]
+        grid = [numbers[i : i + POINTS] for i in range(0, WINOGRAD_PRODUCTS, POINTS)]
+        return [number for line in _twice(grid, e, transform_output) for number in line]
+
+    def _activated(self, total: Value) -> Value:
+        e = self.e
+        if self.kernel.activation == "relu":
+            return e.maximum(e.splat(0.0), total)
+        if self.kernel.activation == "leaky_relu":
+            scaled = e.builder.fmul(total, e.splat(self.kernel.slope))
+            positive = e.builder.fcmp_ordered(">", total, e.splat(0.0))
+            return e.builder.select(positive, total, scaled)
+        return total

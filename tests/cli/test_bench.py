@@ -1,0 +1,121 @@
+"""``lushan bench infer``: the contract of its report. What it measures is not asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lushan.bench import peers, turns
+from lushan.bench.peers import OnnxRuntime, Workload
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "REST_SECONDS", 0)
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+
+
+class Absent(OnnxRuntime):
+    name = "absent"
+
+    def available(self) -> str | None:
+        return None
+
+
+class Broken(OnnxRuntime):
+    name = "broken"
+
+    def prepare(self, workload: Workload) -> dict[str, peers.Call]:
+        raise RuntimeError("no such kernel")
+
+
+def test_json_has_what_the_contract_says(run, model_folder: Path) -> None:
+    options = ("--batch", 2, "--threads", 1, "--runs", 2, "--format", "json")
+    result = run("bench", "infer", "--model", model_folder, *options)
+    assert result.status == 0
+    report = json.loads(result.out)
+    assert report["model"] == str(model_folder)
+    assert (report["batch"], report["threads"], report["runs"]) == (2, 1, 2)
+    assert (report["height"], report["width"]) == (32, 32)
+    assert report["milliseconds"] >= report["minimum"] > 0
+    assert report["images_per_second"] == pytest.approx(2000 / report["milliseconds"])
+    assert report["peers"] == {}
+    assert report["weights"] == "the model's"
+    assert report["cores_of_others"] is None or report["cores_of_others"] >= 0
+    assert "layers" not in report
+
+
+def test_peers_present_and_absent(run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PEERS", (OnnxRuntime(), Absent()))
+    arguments = ("bench", "infer", "--model", model_folder, "--runs", 2, "--peers")
+    report = json.loads(run(*arguments, "--format", "json").out)
+    assert report["absent"] == ["absent"]
+    peer = report["peers"]["onnxruntime"]
+    assert peer["ratio"] == pytest.approx(report["milliseconds"] / peer["milliseconds"])
+    assert report["best_ratio"] == peer["ratio"]
+    text = run(*arguments).out
+    assert f"onnxruntime {peer['version']}" in text
+    assert "not here           absent" in text
+    assert "ratio to the best" in text
+
+
+def test_a_failing_peer_is_told_and_the_rest_is_still_measured(
+    run, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "PEERS", (Broken(), OnnxRuntime()))
+    arguments = ("bench", "infer", "--model", model_folder, "--runs", 1, "--peers", "-f", "json")
+    result = run(*arguments)
+    assert result.status == 1
+    report = json.loads(result.out)
+    assert list(report["peers"]) == ["onnxruntime"]
+    [reason] = report["refused"]
+    assert reason.startswith("broken is left out")
+    assert result.err == f"lushan: {reason}\n"
+    assert "不比较 broken" in run(*arguments, "--lang", "zh").err
+
+
+def test_layers_and_size(run, model_folder: Path) -> None:
+    arguments = ("bench", "infer", "--model", model_folder, "--runs", 1, "--layers")
+    report = json.loads(run(*arguments, "--size", "16x24", "-f", "json").out)
+    assert (report["height"], report["width"]) == (16, 24)
+    layers = {layer["name"]: layer for layer in report["layers"]}
+    assert layers["fc"]["output_shape"] == [1, 3]
+    assert set(layers["fc"]) == {
+        "name",
+        "operator",
+        "output_shape",
+        "milliseconds",
+        "gflops",
+        "share",
+    }
+    assert "convolution+batch_norm" in run(*arguments).out
+
+
+def test_an_architecture_gets_random_weights_and_says_so(run) -> None:
+    arguments = ("bench", "infer", "--model", "resnet20_cifar", "--runs", 1)
+    assert "resnet20_cifar (random, seed 0), batch 1 of 32×32" in run(*arguments).out
+    report = json.loads(run(*arguments, "--format", "json").out)
+    assert report["weights"] == "random, seed 0"
+    assert report["gflops"] == pytest.approx(2 * 40.55e6 / report["milliseconds"] / 1e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--batch", 0), "batch should be 1 or more; received 0"),
+        (("--runs", -1), "runs should be 1 or more; received -1"),
+        (("--threads", 0), "threads should be 1 or more; received 0"),
+        (("--size", "224"), "size should be HEIGHTxWIDTH, such as 224x224; received '224'"),
+        (("--size", "0x32"), "size should be HEIGHTxWIDTH"),
+        (("--engine", "steam"), "engine should be one of"),
+        (("--model", "resnet51"), "resnet51: no such file or folder"),
+    ],
+)
+def test_a_wrong_call_exits_with_2(
+    run, model_folder: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    result = run("bench", "infer", "--model", model_folder, *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err

@@ -1,0 +1,87 @@
+"""Teams of threads: all work, none is lost, idle ones sleep, forks and busy teams are fine."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+
+import pytest
+
+from lushan.cpu.team import Team
+
+
+def test_every_thread_works_once_per_run() -> None:
+    team = Team(4)
+    for _ in range(20):
+        seen: list[tuple[int, int]] = []
+        team.run(lambda index, threads, seen=seen: seen.append((index, threads)))
+        assert sorted(seen) == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    team.close()
+
+
+def test_a_busy_team_leaves_the_caller_alone() -> None:
+    team = Team(2)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(index: int, threads: int) -> None:
+        inside.set()
+        go_on.wait()
+
+    first = threading.Thread(target=lambda: team.run(hold))
+    first.start()
+    inside.wait()
+    seen: list[tuple[int, int]] = []
+    team.run(lambda index, threads: seen.append((index, threads)))
+    assert seen == [(0, 1)]
+    go_on.set()
+    first.join()
+    team.close()
+
+
+def test_close_ends_the_threads() -> None:
+    others = set(threading.enumerate())
+    team = Team(3)
+    team.run(lambda index, threads: None)
+    own = set(threading.enumerate()) - others
+    assert len(own) == 2
+    team.close()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_forgotten_team_ends_its_threads() -> None:
+    others = set(threading.enumerate())
+    team = Team(2)
+    team.run(lambda index, threads: None)
+    own = set(threading.enumerate()) - others
+    del team
+    gc.collect()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_idle_threads_use_no_processor_time() -> None:
+    team = Team(3)
+    team.run(lambda index, threads: None)
+    start = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - start < 0.1
+    team.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_after_fork_gets_its_own_threads() -> None:
+    team = Team(2)
+    team.run(lambda index, threads: None)
+    child = os.fork()
+    if child == 0:
+        seen: list[int] = []
+        team.run(lambda index, threads: seen.append(index))
+        os._exit(0 if sorted(seen) == [0, 1] else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    team.close()

@@ -1,0 +1,261 @@
+"""Winograd's convolution against the reference, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lushan.cpu import llvm
+from lushan.cpu.convolution import Fusable
+from lushan.cpu.memory import WeightMemory
+from lushan.cpu.target import LEVELS, Target, detect
+from lushan.cpu.task import Plane
+from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips
+from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd_kernels import WinogradKernel
+from lushan.cpu.winograd_transform import (
+    OUTPUTS,
+    POINTS,
+    TAPS,
+    matrices,
+    transform_input,
+    transform_output,
+    transform_weight,
+)
+from lushan.errors import UsageError
+from lushan.reference.convolution import convolution
+from support.native_tasks import inside, memory, prepare
+
+Array = NDArray[np.float32]
+
+
+def targets() -> list[Target]:
+    found = []
+    for level in LEVELS:
+        try:
+            found.append(detect(level))
+        except UsageError:
+            continue
+    return found
+
+
+every_target = pytest.mark.parametrize("target", targets(), ids=lambda target: target.level)
+
+
+class Exact:
+    """The arithmetic of fractions."""
+
+    add = staticmethod(operator.add)
+    sub = staticmethod(operator.sub)
+
+    @staticmethod
+    def fma(factor: float, b: Any, c: Any) -> Any:
+        return Fraction(factor) * b + c
+
+
+def layer(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    residual: Array | None,
+    target: Target,
+    *,
+    halo: tuple[int, int, int, int] = (1, 1, 1, 1),
+    activation: Fusable = "none",
+    slope: float = 0.0,
+    order: Callable[[int], Iterable[int]] = range,
+) -> Array:
+    """Run one layer with NaN in everything that it must write before it reads."""
+    n, height, width, _ = x.shape
+    plane = Plane("x", x.shape, halo)
+    y = Plane("y", (n, height, width, weight.shape[0]), halo[::-1])
+    other = None if residual is None else Plane("residual", residual.shape, halo)
+    packed, biases = pack_winograd_weights(weight, bias, target, WeightMemory().allocate)
+    tasks, temporaries = winograd_tasks(
+        plane, y, other, packed, biases, target, activation=activation, slope=slope
+    )
+    arrays = {"x": memory(plane, x), "y": memory(y)}
+    if other is not None:
+        arrays["residual"] = memory(other, residual)
+    arrays |= {temporary.value: memory(temporary) for temporary in temporaries}
+    prepare(tasks, arrays, target)(order, poison=True)
+    result = inside(y, arrays["y"]).copy()
+    inside(y, arrays["y"])[:] = np.nan
+    assert np.isnan(arrays["y"]).all(), "the output's halo is not touched"
+    return result
+
+
+def meaning(
+    x: Array, weight: Array, bias: Array, residual: Array | None, activation: str, slope: float
+) -> NDArray[np.float64]:
+    wide = [array.astype(np.float64) for array in (x, weight, bias)]
+    y = convolution(*wide, padding=1)
+    if residual is not None:
+        y = y + residual
+    if activation == "none":
+        return y
+    return np.where(y > 0, y, y * (slope if activation == "leaky_relu" else 0.0))
+
+
+def numbers(seed: int, *shape: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def error(y: Array, exact: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean((y - exact) ** 2) / np.mean(exact**2)))
+
+
+def test_matrices_compute_a_correlation_exactly() -> None:
+    A, B, G = matrices()
+    for output in range(OUTPUTS):
+        for place in range(POINTS):
+            for tap in range(TAPS):
+                product = sum(A[output][k] * B[k][place] * G[k][tap] for k in range(POINTS))
+                assert product == (place == output + tap)
+
+
+def test_straight_lines_are_the_matrices() -> None:
+    A, B, _ = matrices()
+    for place in range(POINTS):
+        unit = [Fraction(int(place == k)) for k in range(POINTS)]
+        assert transform_input(unit, Exact()) == [row[place] for row in B]
+        assert transform_output(unit, Exact()) == [row[place] for row in A]
+
+
+def test_factors_are_exact_in_float32() -> None:
+    A, B, _ = matrices()
+    for number in (number for matrix in (A, B) for row in matrix for number in row):
+        assert Fraction(float(np.float32(float(number)))) == number
+
+
+def test_two_dimensions_are_exact() -> None:
+    """On whole numbers: weights as fractions, B on pictures in float64 (its factors are halves)."""
+    random = np.random.default_rng(1)
+    A, B, G = (np.array(matrix) for matrix in matrices())
+    d = random.integers(-8, 9, (POINTS, POINTS))
+    weight = random.integers(-8, 9, (TAPS, TAPS))
+    transformed = B.astype(np.float64) @ d @ B.T.astype(np.float64)
+    exact = np.vectorize(Fraction)(transformed)
+    assert np.array_equal(exact, B @ d @ B.T)
+    y = A @ ((G @ weight @ G.T) * exact) @ A.T
+    expected = convolution(
+        d[None, :, :, None].astype(np.float64), weight[None, :, :, None].astype(np.float64)
+    )
+    assert np.array_equal(y, expected[0, :, :, 0])
+
+
+def test_weights_are_transformed_in_float64() -> None:
+    weight = numbers(0, TAPS, TAPS, 20)
+    G = np.array(matrices()[2])
+    for place, transformed in enumerate(np.moveaxis(transform_weight(weight), 2, 0)):
+        exact = G @ np.vectorize(Fraction)(weight[:, :, place].astype(np.float64)) @ G.T
+        np.testing.assert_allclose(transformed, exact.astype(np.float64), atol=1e-15)
+
+
+@every_target
+@settings(max_examples=25)
+@given(data=st.data())
+def test_equals_the_reference(target: Target, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    n, height, width = draw(1, 3), draw(4, 19), draw(4, 19)
+    ic, oc = target.lanes * draw(1, 4), target.lanes * draw(1, 8)
+    halo = (draw(1, 3), draw(1, 3), draw(1, 3), draw(1, 3))
+    activation: Fusable = data.draw(st.sampled_from(["none", "relu", "leaky_relu"]))
+    seed = draw(0, 2**32)
+    x, weight = numbers(seed, n, height, width, ic), numbers(seed + 1, oc, 3, 3, ic)
+    bias = numbers(seed + 2, oc)
+    residual = numbers(seed + 3, n, height, width, oc) if data.draw(st.booleans()) else None
+    y = layer(x, weight, bias, residual, target, halo=halo, activation=activation, slope=0.125)
+    assert error(y, meaning(x, weight, bias, residual, activation, 0.125)) <= 1e-5
+
+
+@every_target
+@pytest.mark.parametrize(
+    ("size", "channels"), [((56, 56), 64), ((28, 28), 128), ((14, 14), 256), ((37, 10), 64)]
+)
+def test_resnet_layers_keep_the_error_small(
+    target: Target, size: tuple[int, int], channels: int
+) -> None:
+    x = np.maximum(numbers(0, 1, *size, channels), 0)
+    weight, bias = numbers(1, channels, 3, 3, channels), numbers(2, channels)
+    y = layer(x, weight, bias, None, target)
+    assert error(y, meaning(x, weight, bias, None, "none", 0)) <= 1e-5
+
+
+@every_target
+@pytest.mark.parametrize("channels", [32, 128])
+def test_same_bits_in_every_batch_and_order(target: Target, channels: int) -> None:
+    """Strips with 32 channels, chunks of panels with 128; sizes with overlapping tiles."""
+    x = numbers(0, 3, 26, 30, channels)
+    weight, bias = numbers(1, channels, 3, 3, channels), numbers(2, channels)
+    residual = numbers(3, *x.shape)
+
+    def run(pictures: slice, **options: Any) -> Array:
+        return layer(x[pictures], weight, bias, residual[pictures], target, **options)
+
+    together = run(slice(None))
+    random = np.random.default_rng(4)
+    for order in (lambda n: range(n - 1, -1, -1), random.permutation):
+        assert np.array_equal(run(slice(None), order=order), together)
+    for position in range(3):
+        assert np.array_equal(run(slice(position, position + 1))[0], together[position])
+    assert np.array_equal(run(slice(None), halo=(2, 3, 1, 2)), together)
+
+
+@every_target
+def test_rule_and_strips(target: Target) -> None:
+    lanes = target.lanes
+    for size, channels, expected in (
+        (56, 64, True),
+        (28, 128, True),
+        (14, 256, True),
+        (9, 512, True),
+        (7, 512, False),
+        (8, 64, True),
+        (5, 64, False),
+        (4, 64, False),
+        (3, 64, False),
+    ):
+        assert is_suitable(channels, channels, size, size, target) is expected
+    assert not is_suitable(lanes + 1, lanes, 56, 56, target)
+    assert not is_suitable(lanes, lanes + 1, 56, 56, target)
+    assert not is_suitable(lanes, lanes, 3, 400, target)
+
+
+@every_target
+def test_strips_fit_the_cache(target: Target) -> None:
+    for tiles in (1, 16, 49, 196, 3136):
+        for channels in (16, 64, 128, 256, 512):
+            strips = choose_winograd_strips(tiles, channels, channels, target)
+            assert strips.tiles % strips.tile.pixels == 0
+            kept = strips.tile.vectors * target.lanes + (0 if strips.shared else channels)
+            smallest = strips.tiles == strips.tile.pixels
+            assert 4 * 36 * strips.tiles * kept <= L2_BYTES or smallest
+
+
+@every_target
+@pytest.mark.parametrize(("tiles", "channels"), [(196, 64), (49, 128), (16, 256), (64, 16)])
+def test_no_sum_leaves_the_registers(target: Target, tiles: int, channels: int) -> None:
+    """No vector goes to the stack or comes from there between the multiply-adds of a product."""
+    strips = choose_winograd_strips(tiles, channels, channels, target)
+    kernel = WinogradKernel(channels, channels, strips.tile, strips.shared, True)
+    listing = llvm.assembly(kernel.emit("k", target), target)
+    multiply = re.compile(r"\tvfmadd\d+ps" if target.fma else r"\tmulps")
+    if not multiply.search(listing):
+        pytest.skip("not the assembly of an x86 processor")
+    sums = strips.tile.pixels * strips.tile.vectors
+    loops = re.findall(r"^(\S+):\n((?:\t.*\n)*?\tj\w+\t\1\n)", listing, re.MULTILINE)
+    products = [body for _, body in loops if len(multiply.findall(body)) == sums]
+    assert len(products) == 1
+    assert not re.search(r"mm\d+.*\(%[re]sp|\(%[re]sp.*mm\d+", products[0])
