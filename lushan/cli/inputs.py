@@ -19,12 +19,14 @@ from typing import NoReturn
 
 from lushan.errors import PictureError
 from lushan.image.files import find_pictures, is_file
-from lushan.image.sources import read_all
+from lushan.image.sources import read_all, source_name
+
+STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Input:
-    """One picture: what to call it, and a path or a function that gives its bytes."""
+    """One picture: what reports call it too, and a path or a function that gives its bytes."""
 
     name: str
     source: str | Callable[[], io.BytesIO]
@@ -33,7 +35,7 @@ class Input:
 def expand(words: Iterable[str]) -> Iterator[Input]:
     """Yield the pictures that ``words`` name, in order; folders and globs sorted."""
     for word in words:
-        if word == "-":
+        if word == STDIN:
             yield Input(word, _read_stdin)
         elif word.lower().startswith(("http://", "https://")):
             yield Input(word, partial(_fetch, word))
@@ -44,7 +46,7 @@ def expand(words: Iterable[str]) -> Iterator[Input]:
         elif not os.path.lexists(word) and glob.has_magic(word):
             yield from _many(word, filter(is_file, sorted(glob.glob(word, recursive=True))))
         else:
-            yield Input(word, word)
+            yield Input(source_name(word), word)
 
 
 class _NamedBytes(io.BytesIO):
@@ -62,7 +64,7 @@ def _many(
     empty = True
     for path in paths:
         empty = False
-        yield Input(path, path)
+        yield Input(source_name(path), path)
     for error in unreadable:
         empty = False
         yield Input(str(error.values["source"]), partial(_raise, error))
@@ -76,8 +78,8 @@ def _raise(error: PictureError) -> NoReturn:
 
 def _read_stdin() -> io.BytesIO:
     if sys.stdin is None:
-        raise PictureError("{source}: standard input is closed", source="<stdin>")
-    return _NamedBytes(read_all(sys.stdin.buffer, "<stdin>"), "<stdin>")
+        raise PictureError("{source}: standard input is closed", source=STDIN)
+    return _NamedBytes(read_all(sys.stdin.buffer, STDIN), STDIN)
 
 
 def _fetch(url: str) -> io.BytesIO:

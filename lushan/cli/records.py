@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from lushan.cli.streams import one_line, to_json
 from lushan.errors import LushanError
@@ -35,22 +35,29 @@ def to_record(source: str, predictions: Predictions) -> dict[str, Any]:
 
 
 def make_writer(format_: str, lang: str) -> RecordWriter:
-    """Return the writer of ``format_``: text, json, jsonl or csv."""
+    """Return the writer of ``format_``: text, json, jsonl or csv.
+
+    It keeps to what stdout is now, whatever a progress bar may put in its place.
+    """
     if format_ == "csv":
-        return _Csv()
+        return _Csv(sys.stdout)
     if format_ == "text":
-        return _Text()
-    return _Json(lang, lines=format_ == "jsonl")
+        return _Text(sys.stdout)
+    return _Json(sys.stdout, lang, lines=format_ == "jsonl")
 
 
 class _Text:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
     def answer(self, source: str, predictions: Predictions) -> None:
-        print(one_line(source))
+        print(one_line(source), file=self._stream)
         for prediction in predictions:
             percent = f"{100 * prediction.probability:6.2f} %"
             name = prediction.description
             label = "" if prediction.label == name else f"  ({prediction.label})"
-            print(f"{prediction.rank:>4}  {percent}  {one_line(name + label)}")
+            line = f"{prediction.rank:>4}  {percent}  {one_line(name + label)}"
+            print(line, file=self._stream)
 
     def failure(self, source: str, error: LushanError) -> None:
         pass
@@ -60,8 +67,8 @@ class _Text:
 
 
 class _Csv:
-    def __init__(self) -> None:
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+    def __init__(self, stream: TextIO) -> None:
+        self._writer = csv.writer(stream, lineterminator="\n")
         self._writer.writerow(("source", "rank", "index", "label", "description", "probability"))
 
     def answer(self, source: str, predictions: Predictions) -> None:
@@ -78,7 +85,8 @@ class _Csv:
 class _Json:
     """A json array, or with ``lines`` one record a line."""
 
-    def __init__(self, lang: str, *, lines: bool) -> None:
+    def __init__(self, stream: TextIO, lang: str, *, lines: bool) -> None:
+        self._stream = stream
         self._lang = lang
         self._lines = lines
         self._first = True
@@ -91,12 +99,12 @@ class _Json:
 
     def close(self) -> None:
         if not self._lines:
-            print("[]" if self._first else "\n]")
+            print("[]" if self._first else "\n]", file=self._stream)
 
     def _write(self, record: dict[str, Any]) -> None:
         text = to_json(record)
         if self._lines:
-            print(text, flush=True)
+            print(text, flush=True, file=self._stream)
         else:
-            print("[\n" if self._first else ",\n", text, sep="", end="")
+            print("[\n" if self._first else ",\n", text, sep="", end="", file=self._stream)
         self._first = False

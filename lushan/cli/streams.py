@@ -41,8 +41,11 @@ def one_line(text: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """Return ``value`` as JSON, with escapes only where the encoding of stdout needs them."""
-    text = json.dumps(value, ensure_ascii=False)
+    """Return ``value`` as JSON, with escapes only where the encoding of stdout needs them.
+
+    Raises ValueError for a NaN or infinity, which JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

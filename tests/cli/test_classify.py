@@ -104,7 +104,10 @@ def test_stdin(run, pictures: Path, model_folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdin", Stdin)
     result = run("classify", "-", "--model", model_folder, "--format", "jsonl")
     assert result.status == 0, result.err
-    assert json.loads(result.out)["source"] == "-"
+    record = json.loads(result.out)
+    assert record["source"] == record["input"]["source"] == "-"
+    Stdin.buffer = io.BytesIO(b"")
+    assert run("classify", "-", "--model", model_folder).err == "lushan: -: the file is empty\n"
 
 
 def test_urls(run, server: str, pictures: Path, model_folder: Path) -> None:
