@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from lushan import passes
 from lushan.graph import interpret
 from lushan.graph.executor import Array, Engine, Program
@@ -37,7 +39,9 @@ def _reference(
 ) -> Program:
     """Interpret with NumPy, after the passes; NumPy's BLAS chooses its own threads."""
     rewritten, new_weights = passes.apply(graph, weights, keep=keep)
-    return interpret.compile(rewritten, new_weights, keep=keep, threads=threads)
+    # NumPy's matrix products want a weight in one piece, once rather than in every run.
+    held = {name: np.ascontiguousarray(array) for name, array in new_weights.items()}
+    return interpret.compile(rewritten, held, keep=keep, threads=threads)
 
 
 ENGINES: Mapping[str, Engine] = {"cpu": _cpu, "reference": _reference}

@@ -102,6 +102,8 @@ class Recognizer:
         self._closed = False
         self._output = model.graph.outputs[0]
         self._program = ENGINES[engine](model.graph, model.weights, threads=threads)
+        size = model.preprocessing
+        self._program.prepare({INPUT: (1, size.height, size.width, 3)})
 
     @property
     def labels(self) -> Labels:

@@ -141,6 +141,10 @@ class CpuProgram:
                 if not self._closed:
                     self._arenas.append(arena)
 
+    def prepare(self, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compile and pack for these shapes; see ``lushan.graph.executor.Program``."""
+        self._plan(tuple(input_shapes[value.name] for value in self._graph.inputs))
+
     def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
         """Run once, step by step; return the name of each node and its seconds.
 

@@ -161,8 +161,7 @@ def _convolution(context: _Context, node: Node) -> Lowering:
         options.get("activation", "none"),
         options.get("slope", 0.0),
     )
-    weight = context.packer[node.inputs[1]]  # [OC, KH, KW, IC/groups]
-    oc, kh, kw, ic = weight.shape
+    oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
     plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
     if (
         context.options.winograd
@@ -173,7 +172,10 @@ def _convolution(context: _Context, node: Node) -> Lowering:
         weights, biases = context.packer.once(
             ("winograd", *node.inputs[1:3]),
             lambda: pack_winograd_weights(
-                weight, context.bias(node, oc), context.target, context.packer.allocate
+                context.packer[node.inputs[1]],
+                context.bias(node, oc),
+                context.target,
+                context.packer.allocate,
             ),
         )
         return winograd_tasks(
@@ -192,15 +194,15 @@ def _convolution(context: _Context, node: Node) -> Lowering:
 def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
     """Lower a convolution to one task per group."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    weight = context.packer[node.inputs[1]]
     groups: Any = node.options["groups"]
-    oc = weight.shape[0] // groups
+    channels, kh, kw, _ = context.packer.shape(node.inputs[1])
+    oc = channels // groups
     vectors = choose_vectors(oc, context.target)
 
     def pack(group: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         part = slice(group * oc, (group + 1) * oc)
-        bias = context.bias(node, weight.shape[0])[part]
-        return context.packer.panels(weight[part], bias, vectors)
+        bias = context.bias(node, channels)[part]
+        return context.packer.panels(context.packer[node.inputs[1]][part], bias, vectors)
 
     return [
         convolution_task(
@@ -208,7 +210,7 @@ def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogu
             y,
             geometry,
             context.packer.once(("direct", *node.inputs[1:3], group), partial(pack, group)),
-            (weight.shape[1], weight.shape[2]),
+            (kh, kw),
             epilogue=epilogue,
             group=(group, groups),
             target=context.target,
@@ -230,10 +232,10 @@ def _transposed_convolution(context: _Context, node: Node) -> Lowering:
 def _linear(context: _Context, node: Node) -> Lowering:
     """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    weight = context.packer[node.inputs[1]][:, None, None]
-    oc = weight.shape[0]
+    oc, _ = context.packer.shape(node.inputs[1])
 
     def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        weight = context.packer[node.inputs[1]][:, None, None]
         return context.packer.panels(weight, context.bias(node, oc), LINEAR_VECTORS)
 
     def row(plane: Plane) -> Plane:

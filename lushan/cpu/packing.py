@@ -24,6 +24,8 @@ from lushan.cpu.code import CodeStore
 from lushan.cpu.emit import I32, KernelEmitter, Value
 from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import Target
+from lushan.errors import GraphError
+from lushan.graph.weights import shape_of
 
 Packed = TypeVar("Packed")
 _PROTOTYPE = CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
@@ -43,8 +45,18 @@ class Packer:
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Return the original weights called ``name``."""
+        """Return the original weights called ``name``: read for this call, and not kept."""
+        self._check(name)
         return self._weights[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of the weights called ``name``, without reading them."""
+        self._check(name)
+        return shape_of(self._weights, name)
+
+    def _check(self, name: str) -> None:
+        if name not in self._weights:
+            raise GraphError("the CPU engine takes {name!r} only as a parameter", name=name)
 
     def once(self, key: Hashable, pack: Callable[[], Packed]) -> Packed:
         """Return what ``pack`` returned when ``key`` was first asked for."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph
+from lushan.graph.weights import shape_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -23,6 +24,12 @@ class Program(Protocol):
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once: named inputs → the graph's outputs and every value named in ``keep``."""
+
+    def prepare(self, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Do now what the first run with inputs of these shapes would do once.
+
+        Raises what that run would raise, for weights that turn out to be damaged for example.
+        """
 
     def close(self) -> None:
         """Give back threads and memory; a closed program refuses to run. May be called twice."""
@@ -61,15 +68,15 @@ class Engine(Protocol):
 def check_weights(graph: Graph, weights: Mapping[str, Array]) -> None:
     """Raise GraphError unless ``weights`` has every parameter of ``graph`` in its shape."""
     for value in graph.parameters:
-        array = weights.get(value.name)
-        if array is None:
+        if value.name not in weights:
             raise GraphError("no weights for the parameter {name!r}", name=value.name)
-        if array.shape != value.type.shape:
+        shape = shape_of(weights, value.name)
+        if shape != value.type.shape:
             raise GraphError(
                 "parameter {name!r} should have shape {expected}; its weights have {received}",
                 name=value.name,
                 expected=list(value.type.shape),
-                received=list(array.shape),
+                received=list(shape),
             )
 
 

@@ -71,6 +71,10 @@ class ReferenceProgram:
         """Run the graph once; see ``lushan.graph.executor.Program``."""
         return self._run_all(inputs, lambda node: None)
 
+    def prepare(self, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check the shapes; see ``lushan.graph.executor.Program``."""
+        infer_types(self._graph, input_shapes)
+
     def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
         """Time each node of one run; see ``lushan.graph.executor.ProfilingProgram``."""
         ends: list[tuple[str, float]] = [("", time.perf_counter())]

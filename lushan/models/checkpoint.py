@@ -10,8 +10,9 @@ Left out on purpose: what the parameters mean (``resnet_graph``), where models c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import reduce
+import math
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.errors import ModelError
+from lushan.graph.weights import LazyWeights, shape_of
 from lushan.models.model_folder import read_model_folder, write_model_folder
-from lushan.models.safetensors_file import read_safetensors
+from lushan.models.safetensors_file import LARGE_ELEMENTS, open_safetensors
 from lushan.models.torch_file import ZIP_SIGNATURES, TorchFile
 from lushan.models.torch_pickle import StoredTensor
 from lushan.text import first_few, printable
@@ -50,12 +52,13 @@ VARIANCE = "running_var"  # of a batch norm, which takes its square root
 LONGEST_LIST = 20
 
 
-def read_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
+def read_tensors(path: str | Path) -> Mapping[str, NDArray[np.generic]]:
     """Return name -> array of a ``.safetensors``, ``.pth``, ``.th``, ``.pt`` or ``.bin`` file.
 
     Arrays keep the file's layout ([OC,IC,KH,KW]) and element type, except bfloat16, which becomes
     float32. ``module.`` and ``_orig_mod.`` are taken off when every name has them; counters such
-    as ``num_batches_tracked`` are dropped. Raises ModelError; nothing in the file is executed.
+    as ``num_batches_tracked`` are dropped. Large tensors of a safetensors file are read when they
+    are asked for. Raises ModelError; nothing in the file is executed.
     """
     path = Path(path)
     source = str(path)
@@ -64,7 +67,7 @@ def read_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
             start = file.read(512)
             # The length of a safetensors header may begin with any byte: look for that one first.
             if start[4:9] == b"\0\0\0\0{":
-                return _plain_names(read_safetensors(path))
+                return _plain_names(open_safetensors(path))
             if start.startswith((b"\x80", *ZIP_SIGNATURES)) or start[257:262] == b"ustar":
                 return _plain_names(_read_torch(file, source))
     except OSError as error:
@@ -90,44 +93,45 @@ def to_parameters(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     source: str,
-) -> dict[str, NDArray[np.float32]]:
-    """Return the parameters of a network, float32 and C-contiguous, in the order of ``shapes``.
+) -> Mapping[str, NDArray[np.float32]]:
+    """Return the parameters of a network as float32, in the order of ``shapes``.
 
     ``shapes`` are lushan's: a convolution weight is [OC,KH,KW,IC], and the tensor for it
-    [OC,IC,KH,KW]. A fully connected weight [OC,IC] may also be stored as a 1×1 convolution.
-    Raises one ModelError that lists everything missing, unexpected, of a wrong shape, not of a
-    floating-point type, holding NaN or infinity, or a variance below 0.
+    [OC,IC,KH,KW]. A fully connected weight [OC,IC] may also be stored as a 1×1 convolution. Arrays
+    keep the file's order in memory. Raises one ModelError that lists everything missing,
+    unexpected, of a wrong shape, not of a floating-point type, holding NaN or infinity, or a
+    variance below 0. What a file reads only when asked is looked at then: NaN and infinity in a
+    large tensor raise ModelError when that parameter is got.
     """
     misshapen: list[ModelError] = []
     not_float: list[ModelError] = []
     not_finite: list[ModelError] = []
     negative: list[ModelError] = []
-    parameters: dict[str, NDArray[np.float32]] = {}
+    getters: dict[str, Callable[[], NDArray[np.float32]]] = {}
     for name in (name for name in shapes if name in tensors):
-        tensor, shape = tensors[name], _stored_shape(shapes[name])
+        received, shape = shape_of(tensors, name), _stored_shape(shapes[name])
         as_convolution = (*shape, 1, 1) if len(shape) == 2 else shape
-        if tensor.shape not in (shape, as_convolution):
+        getters[name] = partial(_parameter, tensors, name, shape, source)
+        if received not in (shape, as_convolution):
             misshapen.append(
                 ModelError(
                     "{name} is {received}, expected {expected}",
                     name=printable(name),
-                    received=list(tensor.shape),
+                    received=list(received),
                     expected=list(shape),
                 )
             )
-        elif tensor.dtype.kind != "f":
-            not_float.append(
-                ModelError("{name} is {type}", name=printable(name), type=str(tensor.dtype))
-            )
-        else:
-            tensor = tensor.reshape(shape)
-            if tensor.ndim == 4:
-                tensor = tensor.transpose(0, 2, 3, 1)  # [OC,KH,KW,IC]
-            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
-                parameters[name] = np.asarray(tensor, np.float32, order="C")
-            if not np.isfinite(parameters[name]).all():
+        elif not (isinstance(tensors, LazyWeights) and math.prod(shape) >= LARGE_ELEMENTS):
+            tensor = tensors[name]
+            if tensor.dtype.kind != "f":
+                kind = str(tensor.dtype)
+                not_float.append(ModelError("{name} is {type}", name=printable(name), type=kind))
+                continue
+            array = _converted(tensor, shape)
+            getters[name] = partial(_itself, array)
+            if not np.isfinite(array).all():
                 not_finite.append(_name(name))
-            elif name.rpartition(".")[2] == VARIANCE and (parameters[name] < 0).any():
+            elif name.rpartition(".")[2] == VARIANCE and (array < 0).any():
                 negative.append(_name(name))
     missing = [_name(name) for name in shapes if name not in tensors]
     unexpected = [_name(name) for name in tensors if name not in shapes]
@@ -146,7 +150,34 @@ def to_parameters(
             source=source,
             problems=reduce(_semicolon, problems),
         )
-    return parameters
+    return LazyWeights({name: shapes[name] for name in getters}, getters)
+
+
+def _converted(tensor: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a stored tensor in lushan's axes and as float32, not copied unless it must be."""
+    tensor = tensor.reshape(shape)
+    if tensor.ndim == 4:
+        tensor = tensor.transpose(0, 2, 3, 1)  # [OC,KH,KW,IC]
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
+        return np.asarray(tensor, np.float32)
+
+
+def _itself(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    return array
+
+
+def _parameter(
+    tensors: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...], source: str
+) -> NDArray[np.float32]:
+    """Read a parameter that was too large to be looked at before."""
+    array = _converted(tensors[name], shape)
+    if not np.isfinite(array).all():
+        raise ModelError(
+            "{source}: the weights do not fit the network: {problems}",
+            source=source,
+            problems=ModelError("NaN or infinity in ({count}): {names}", **_listed([_name(name)])),
+        )
+    return array
 
 
 def from_parameters(
@@ -191,7 +222,9 @@ def _find_weights(value: object, depth: int = 3) -> dict[str, StoredTensor] | No
     return tensors or None
 
 
-def _plain_names(tensors: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def _plain_names(
+    tensors: Mapping[str, NDArray[np.generic]],
+) -> Mapping[str, NDArray[np.generic]]:
     """Drop counters, and take off the prefixes that every name has, so that no two names meet."""
     names = [name for name in tensors if name.rpartition(".")[2] not in COUNTERS]
     plain = names
@@ -200,7 +233,11 @@ def _plain_names(tensors: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArra
         if not common:
             break
         plain = [name.removeprefix(common[0]) for name in plain]
-    return {short: tensors[name] for short, name in zip(plain, names, strict=True)}
+    pairs = list(zip(plain, names, strict=True))
+    return LazyWeights(
+        {short: shape_of(tensors, name) for short, name in pairs},
+        {short: partial(tensors.__getitem__, name) for short, name in pairs},
+    )
 
 
 def _stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

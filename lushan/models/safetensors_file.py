@@ -7,9 +7,15 @@ not have, errors that name the file, and writing through a temporary file.
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -17,21 +23,31 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from lushan.errors import ModelError
+from lushan.graph.weights import LazyWeights
 from lushan.models.bfloat16 import widen_bfloat16
 from lushan.text import printable
 
+LARGE_ELEMENTS = 16 * 2**10  # of these a network has a few dozen, and they are nearly all of it
 _READABLE = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
 
-def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return name -> array, each its own copy; bfloat16 becomes float32. Raises ModelError."""
+def read_safetensors(
+    path: Path, *, skip: Callable[[str, Sequence[int]], bool] = lambda element, shape: False
+) -> dict[str, NDArray[np.generic]]:
+    """Return name -> array, each its own copy; bfloat16 becomes float32. Raises ModelError.
+
+    ``skip`` says of an element type and a shape whether to leave that tensor out.
+    """
     source = str(path)
     tensors: dict[str, NDArray[np.generic]] = {}
     wide: list[str] = []
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (not a dictionary)
-                element = file.get_slice(name).get_dtype()
+                part = file.get_slice(name)
+                element = part.get_dtype()
+                if skip(element, part.get_shape()):
+                    continue
                 if element == "BF16":
                     wide.append(name)
                 elif element in _READABLE:
@@ -53,6 +69,63 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
             reason=printable(str(error), 200),
         ) from None
     return tensors
+
+
+def open_safetensors(path: Path) -> LazyWeights:
+    """Return the tensors of a file; large ones are read each time they are asked for.
+
+    The file stays open, so that a file put in its place meanwhile is not read by mistake. Small
+    tensors and those of other types than float32 and float16 are read at once. Raises ModelError.
+    """
+    tensors = read_safetensors(path, skip=_is_large)
+    file = path.open("rb")
+    header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    start = file.tell()
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    getters: dict[str, Callable[[], NDArray[np.generic]]] = {
+        name: partial(_same, tensor) for name, tensor in tensors.items()
+    }
+    lock = threading.Lock()
+    for name, entry in header.items():
+        if name not in tensors and name != "__metadata__":
+            shapes[name] = tuple(entry["shape"])
+            place = start + entry["data_offsets"][0]
+            dtype = np.dtype("<f4" if entry["dtype"] == "F32" else "<f2")
+            getters[name] = partial(_read_at, file, lock, place, dtype, shapes[name], str(path))
+    weights = LazyWeights(shapes, getters)
+    weakref.finalize(weights, file.close)  # when nobody can ask any more
+    return weights
+
+
+def _is_large(element: str, shape: Sequence[int]) -> bool:
+    return element in ("F32", "F16") and math.prod(shape) >= LARGE_ELEMENTS
+
+
+def _same(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
+    return tensor
+
+
+def _read_at(
+    file: BinaryIO,
+    lock: threading.Lock,
+    place: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    source: str,
+) -> NDArray[np.generic]:
+    """Read one tensor; not through a memory map, whose pages would stay with the process."""
+    tensor = np.empty(shape, dtype)
+    with lock:
+        file.seek(place)
+        size = file.readinto(tensor.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+    if size != tensor.nbytes:
+        raise ModelError(
+            "{source}: the file ends too early: {size} of {expected} bytes; get it again",
+            source=source,
+            size=size,
+            expected=tensor.nbytes,
+        )
+    return tensor
 
 
 def _read_bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.generic]]:

@@ -18,22 +18,24 @@ updated by one: then it is no constant. The new parameters are called ``{y}.fold
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import cast
 
 import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
+from lushan.graph.weights import Shape, derived, shape_of
 
 
 def fold_batch_norm(
     graph: Graph, weights: Mapping[str, Array], *, keep: Collection[str] = ()
-) -> tuple[Graph, dict[str, Array]]:
+) -> tuple[Graph, Mapping[str, Array]]:
     """Return the graph and weights with every foldable batch norm folded.
 
-    The folded parameters are computed in float64 and stored in the type of the old weight.
-    ``weights`` itself is not changed. A node that ``keep`` names survives under its name.
+    The folded parameters are in the type of the old weight, and are computed when they are asked
+    for. ``weights`` itself is not changed. A node that ``keep`` names survives under its name.
     """
     producers, consumers = graph.producers(), graph.consumers()
     protected = {*graph.outputs, *keep}
@@ -52,45 +54,60 @@ def fold_batch_norm(
             folded[node.name] = before
     absorbed = {before.name for before in folded.values()}
     nodes: list[Node] = []
-    new_weights: dict[str, Array] = {}
+    new: dict[str, tuple[Shape, Callable[[], Array]]] = {}
     for node in graph.nodes:
         if node.name in folded:
             before = folded[node.name]
             names = (f"{node.name}.folded.weight", f"{node.name}.folded.bias")
-            new_weights.update(zip(names, _fold(node, before, weights), strict=True))
+            shape = shape_of(weights, before.inputs[1])
+            new[names[0]] = (shape, partial(_folded_weight, node, before, weights))
+            new[names[1]] = (shape[:1], partial(_folded_bias, node, before, weights))
             inputs = (before.inputs[0], *names)
             nodes.append(Node("convolution", inputs, node.outputs, before.attributes))
         elif node.name not in absorbed:
             nodes.append(node)
-    return _with_parameters(graph, nodes, {**weights, **new_weights}, protected)
+    return _with_parameters(graph, nodes, derived(weights, new), protected)
 
 
-def _fold(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return the folded weight [OC, KH, KW, IC] and bias [OC]."""
-    weight = weights[convolution.inputs[1]]
-    gamma, beta, mean, variance = (
-        weights[name].astype(np.float64) for name in batch_norm.inputs[1:]
-    )
-    epsilon = cast("float", batch_norm.options["epsilon"])
-    bias = weights[convolution.inputs[2]] if len(convolution.inputs) == 3 else 0.0
-    # Numbers beyond float32 become infinite, as they would when the two ran one after the other.
+# Numbers beyond float32 become infinite, as they would when the two ran one after the other.
+
+
+def _scale(batch_norm: Node, weights: Mapping[str, Array]) -> Array:
+    """Return gamma / sqrt(variance + epsilon), float64 [OC]."""
+    gamma, variance = (weights[batch_norm.inputs[place]].astype(np.float64) for place in (1, 4))
     with np.errstate(over="ignore", invalid="ignore"):
-        scale = gamma / np.sqrt(variance + epsilon)  # [OC]
-        return (
-            (weight * scale[:, None, None, None]).astype(weight.dtype),
-            ((bias - mean) * scale + beta).astype(weight.dtype),
-        )
+        scale: Array = gamma / np.sqrt(variance + cast("float", batch_norm.options["epsilon"]))
+    return scale
+
+
+def _folded_weight(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Array:
+    """Return the folded weight [OC, KH, KW, IC], in the memory order of the old one."""
+    weight = weights[convolution.inputs[1]]
+    scale = _scale(batch_norm, weights).astype(weight.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        folded: Array = weight * scale[:, None, None, None]
+    return folded
+
+
+def _folded_bias(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Array:
+    """Return the folded bias [OC]."""
+    beta, mean = (weights[batch_norm.inputs[place]].astype(np.float64) for place in (2, 3))
+    bias = weights[convolution.inputs[2]] if len(convolution.inputs) == 3 else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        folded = (bias - mean) * _scale(batch_norm, weights) + beta
+        result: Array = folded.astype(weights[batch_norm.inputs[2]].dtype)
+    return result
 
 
 def _with_parameters(
     graph: Graph, nodes: list[Node], weights: Mapping[str, Array], protected: set[str]
-) -> tuple[Graph, dict[str, Array]]:
+) -> tuple[Graph, Mapping[str, Array]]:
     """Return the graph of ``nodes`` with the parameters they read, in order of first use."""
     types = {value.name: value.type for value in graph.parameters}
     used = [name for node in nodes for name in (*node.inputs, *node.updates)]
     names = [name for name in dict.fromkeys((*used, *protected)) if name in weights]
     parameters = tuple(
-        Value(name, types.get(name) or TensorType(weights[name].shape)) for name in names
+        Value(name, types.get(name) or TensorType(shape_of(weights, name))) for name in names
     )
     rewritten = Graph(graph.inputs, parameters, tuple(nodes), graph.outputs)
-    return rewritten, {name: weights[name] for name in names}
+    return rewritten, derived(weights, {}, iter(names))

@@ -18,46 +18,61 @@ without a bias gets one of zeros, called ``{y}.fused.bias``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
+from lushan.graph.weights import Shape, derived, shape_of
 
 FUSABLE = ("relu", "leaky_relu")
 
 
 def fuse(
     graph: Graph, weights: Mapping[str, Array], *, keep: Collection[str] = ()
-) -> tuple[Graph, dict[str, Array]]:
+) -> tuple[Graph, Mapping[str, Array]]:
     """Return the graph with every convolution fused with what follows it."""
     consumers = graph.consumers()
     protected = {*graph.outputs, *keep}
     taken: set[str] = set()  # nodes that are part of a chain already
     chains: dict[str, list[Node]] = {}  # last node of a chain → the chain
+    constants = {value.name for value in graph.parameters}
     for node in graph.nodes:
-        if node.operator != "convolution":
+        if node.operator != "convolution" or not constants.issuperset(node.inputs[1:]):
             continue
         chain = [node]
         while following := _next(chain, consumers, protected, taken):
             chain.append(following)
         taken.update(member.name for member in chain)
         chains[chain[-1].name] = chain
-    new_weights = dict(weights)
+    new: dict[str, tuple[Shape, Callable[[], Array]]] = {}
     parameters = list(graph.parameters)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in chains:
-            fused = _fused(chains[node.name], weights)
-            bias = fused.inputs[2]
-            if bias not in new_weights:
-                new_weights[bias] = np.zeros_like(weights[fused.inputs[1]][:, 0, 0, 0])
-                parameters.append(Value(bias, TensorType(new_weights[bias].shape)))
+            fused = _fused(chains[node.name])
+            weight, bias = fused.inputs[1:3]
+            if bias == _bias_name(node):
+                channels = shape_of(weights, weight)[:1]
+                new[bias] = (channels, partial(_zeros, weights, weight))
+                parameters.append(Value(bias, TensorType(channels)))
             nodes.append(fused)
         elif node.name not in taken:
             nodes.append(node)
-    return Graph(graph.inputs, tuple(parameters), tuple(nodes), graph.outputs), new_weights
+    rewritten = Graph(graph.inputs, tuple(parameters), tuple(nodes), graph.outputs)
+    return rewritten, derived(weights, new)
+
+
+def _bias_name(last: Node) -> str:
+    return f"{last.name}.fused.bias"
+
+
+def _zeros(weights: Mapping[str, Array], weight: str) -> Array:
+    """Return a bias of zeros in the type of a weight [OC, …]."""
+    zeros: Array = np.zeros(shape_of(weights, weight)[0], weights[weight].dtype)
+    return zeros
 
 
 def _next(
@@ -78,10 +93,10 @@ def _next(
     return following if following.operator in FUSABLE else None
 
 
-def _fused(chain: list[Node], weights: Mapping[str, Array]) -> Node:
+def _fused(chain: list[Node]) -> Node:
     convolution, last = chain[0], chain[-1]
     x, weight, *biases = convolution.inputs
-    inputs = [x, weight, biases[0] if biases else f"{last.name}.fused.bias"]
+    inputs = [x, weight, biases[0] if biases else _bias_name(last)]
     activation: dict[str, Attribute] = {"activation": "none", "slope": 0.0}
     for node in chain[1:]:
         if node.operator == "add":
