@@ -14,16 +14,17 @@ pty = pytest.importorskip("pty")
 
 @pytest.mark.parametrize("format_", ["text", "json", "jsonl", "csv"])
 def test_answers_reach_a_file_while_the_bar_is_on_the_terminal(
-    pictures: Path, model_folder: Path, tmp_path: Path, format_: str
+    run, pictures: Path, model_folder: Path, tmp_path: Path, format_: str
 ) -> None:
-    code = "from lushan.cli import main; main()"
-    command = [sys.executable, "-c", code, "classify", str(pictures), "-m", str(model_folder)]
-    expected = subprocess.run([*command, "-f", format_], capture_output=True, check=True).stdout
+    arguments = ["classify", str(pictures), "-m", str(model_folder), "-f", format_]
+    expected = run(*arguments).out.encode()
     assert b"n01443537" in expected
+    code = "from lushan.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
     keyboard, terminal = pty.openpty()
     out = tmp_path / "out"
     with out.open("wb") as file:
-        process = subprocess.Popen([*command, "-f", format_], stdout=file, stderr=terminal)
+        process = subprocess.Popen(command, stdout=file, stderr=terminal)
     os.close(terminal)
     shown = b""
     while True:
