@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -57,6 +58,7 @@ def polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
     return coefficients
 
 
+@cache
 def matrices() -> tuple[Matrix, Matrix, Matrix]:
     """Return A [4, 6], B [6, 6] and G [6, 3], exactly.
 

@@ -22,9 +22,10 @@ def verify(graph: Graph) -> None:
     holds; outputs exist, and there is at least one.
     """
     defined: set[str] = set()
-    for value in (*graph.inputs, *graph.parameters):
-        _define(value.name, defined)
-        _check_declaration(value, known=value in graph.parameters)
+    for values, known in ((graph.inputs, False), (graph.parameters, True)):
+        for value in values:
+            _define(value.name, defined)
+            _check_declaration(value, known=known)
     parameters = {value.name for value in graph.parameters}
     for node in graph.nodes:
         check_signature(node)
