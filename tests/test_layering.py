@@ -18,6 +18,8 @@ LAYERS = (
     {"cores", "image", "reference"},
     {"graph"},
     {"passes", "models"},
+    {"cpu"},
+    {"engines"},
     {"recognizer"},
     {"evaluation"},
     {"cli"},
