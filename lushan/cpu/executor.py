@@ -75,7 +75,7 @@ class CpuProgram:
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer = Packer(weights, target, self._store)
+        self._packer: Packer | None = Packer(weights, target, self._store)
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
@@ -101,6 +101,7 @@ class CpuProgram:
         self._closed = True
         self._team.close()
         with self._lock:
+            self._packer = None
             self._plans.clear()
             self._arenas.clear()
 
@@ -126,12 +127,16 @@ class CpuProgram:
             if plan is not None:
                 self._plans.move_to_end(shapes)
                 return plan
+            packer = self._packer
+        if packer is None:  # closed by another thread since the call began
+            raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, self._packer, self._target, self._options)
+        lowered = lower(self._graph, types, packer, self._target, self._options)
         plan = build_program(lowered, self._computed, self._store)
         with self._lock:
-            self._plans[shapes] = plan
+            if not self._closed:
+                self._plans[shapes] = plan
             while len(self._plans) > PLANS_KEPT:
                 self._plans.popitem(last=False)
         return plan

@@ -17,12 +17,17 @@ import weakref
 from collections.abc import Callable
 
 
+class _Run:
+    """One run in progress. It ends with its frame, whatever ends that."""
+
+
 class Team:
     """``size`` threads, the caller's among them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()  # held for a moment only, never while work is done
+        self._running: Callable[[], _Run | None] = _nothing
         self._closed = False
         self._workers: list[_Worker] = []
         weakref.finalize(self, _stop, self._workers)  # a team that is forgotten ends too
@@ -34,24 +39,34 @@ class Team:
         Returns when ``work(0)`` does. The others may begin later still, or not at all, so
         ``work`` must share out what there is to do, and do nothing where nothing is left.
         """
-        if self.size == 1 or not self._busy.acquire(blocking=False):
-            work(0)
-            return
+        run = _Run()
         try:
-            if not self._closed:
-                while len(self._workers) < self.size - 1:
-                    self._workers.append(_Worker(len(self._workers) + 1))
-                for worker in self._workers:
-                    worker.start(work)
+            if self.size > 1:
+                self._call(work, run)
             work(0)
         finally:
-            self._busy.release()
+            del run
+
+    def _call(self, work: Callable[[int], None], run: _Run) -> None:
+        """Set the other threads to work, unless they belong to another run."""
+        with self._lock:
+            if self._closed or self._running() is not None:
+                return
+            self._running = weakref.ref(run)
+            while len(self._workers) < self.size - 1:
+                self._workers.append(_Worker(len(self._workers) + 1))
+            for worker in self._workers:
+                worker.start(work)
 
     def close(self) -> None:
         """End the threads, after the run that they are in. May be called twice."""
-        with self._busy:
+        with self._lock:
             self._closed = True
             _stop(self._workers)
+
+
+def _nothing() -> None:
+    """Say that no run is in progress, as a dead reference to one does."""
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -74,7 +89,7 @@ class _Worker:
     def start(self, work: Callable[[int], None]) -> None:
         """Hand over work; it takes the place of what the thread has not yet begun."""
         self._work = work
-        if self._go.locked():  # only the thread itself closes it, only its team's run opens it
+        if self._go.locked():  # only the thread closes it, only its team opens it
             self._go.release()
 
     def stop(self) -> None:
@@ -100,7 +115,8 @@ _teams: weakref.WeakSet[Team] = weakref.WeakSet()
 def _forget_threads() -> None:
     """Drop the parent's threads, of which a child after a fork has none."""
     for team in list(_teams):
-        team._busy = threading.Lock()
+        team._lock = threading.Lock()
+        team._running = _nothing
         team._workers.clear()
 
 
