@@ -67,7 +67,7 @@ def _fraction(value: Attribute) -> bool:
 
 
 def _fusable(value: Attribute) -> bool:
-    return value in ("none", "relu", "leaky_relu")
+    return value in ("none", "relu", "leaky_relu", "sigmoid", "tanh")
 
 
 def _flag(value: Attribute) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
 
-FUSABLE = ("relu", "leaky_relu")
+FUSABLE = ("relu", "leaky_relu", "sigmoid", "tanh")
 
 
 def fuse(
