@@ -1,13 +1,22 @@
-"""Where the shared data is, and fixtures that skip when it is absent."""
+"""Where the shared data is, fixtures that skip when it is absent, and a cache for the session."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from support.small_models import write_small_model
+
+# The user's cache is never touched, neither here nor in processes that tests start. An
+# engine reads the variable when it first compiles.
+os.environ["LUSHAN_CACHE"] = tempfile.mkdtemp(prefix="lushan-tests-")
+atexit.register(shutil.rmtree, os.environ["LUSHAN_CACHE"], ignore_errors=True)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -5,6 +5,9 @@ the generators, the versions of LLVM and llvmlite, and the processor. So nothing
 what other processes write is as good as one's own. A file carries the hash of its contents; one
 that is cut short, foreign or damaged is ignored and written again. Where the folder cannot be
 used, the engine works without it.
+
+What is read here will be executed, and a hash keeps out accidents, not people. So the folder is
+made for its owner alone, and a folder or file that somebody else owns or may write is not used.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -44,6 +48,14 @@ def generator_hash() -> str:
     return digest.hexdigest()
 
 
+def _is_private(status: os.stat_result) -> bool:
+    """Return whether only this user may write; where the system has no users, it is so."""
+    if not hasattr(os, "geteuid"):
+        return True
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.geteuid() and not others_write
+
+
 class ObjectCache:
     """Bytes by key in a folder; every failure of the file system is a miss."""
 
@@ -55,7 +67,12 @@ class ObjectCache:
         if self._folder is None:
             return None
         try:
-            data = (self._folder / f"{key}.o").read_bytes()
+            if not _is_private(self._folder.stat()):
+                return None
+            with (self._folder / f"{key}.o").open("rb") as file:
+                if not _is_private(os.fstat(file.fileno())):
+                    return None
+                data = file.read()
         except OSError:
             return None
         stored, content = data[:_HASH_BYTES], data[_HASH_BYTES:]
@@ -65,14 +82,20 @@ class ObjectCache:
         """Keep ``content`` under ``key``: written aside and renamed, so readers see it whole."""
         if self._folder is None:
             return
-        temporary: str | None = None
+        temporary: Path | None = None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if not _is_private(self._folder.stat()):
+                return
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                temporary = file.name
+                temporary = Path(file.name)
                 file.write(hashlib.sha256(content).digest() + content)
-            Path(temporary).replace(self._folder / f"{key}.o")
+            temporary.replace(self._folder / f"{key}.o")
+            temporary = None
         except OSError:
+            pass
+        finally:
             if temporary is not None:
                 with contextlib.suppress(OSError):
-                    Path(temporary).unlink()
+                    temporary.unlink()

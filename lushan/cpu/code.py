@@ -50,7 +50,9 @@ class CodeStore:
 
     def _key(self, kernel: Kernel) -> str:
         """Return the name of a kernel's function and file: a hash of all its code depends on."""
-        parts = (repr(kernel), repr(self._target), llvm.version(), generator_hash())
+        kind = type(kernel)
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        parts = (name, repr(kernel), repr(self._target), llvm.version(), generator_hash())
         return "k" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 

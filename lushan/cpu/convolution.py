@@ -15,11 +15,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
@@ -33,8 +33,6 @@ from lushan.cpu.tiling import (
     choose_tile,
     unrolling,
 )
-
-Fusable: TypeAlias = Literal["none", "relu", "leaky_relu"]
 
 
 class Argument(IntEnum):
@@ -82,7 +80,7 @@ class ConvolutionKernel:
     tile: Tile
     residual: bool
     prefetch: bool
-    activation: Fusable = "none"
+    activation: Activation = "none"
     slope: float = 0.0
 
     def emit(self, name: str, target: Target) -> str:
@@ -112,7 +110,7 @@ class Epilogue:
     """What follows the sum before the store."""
 
     residual: Plane | None = None
-    activation: Fusable = "none"
+    activation: Activation = "none"
     slope: float = 0.0
 
 
@@ -262,7 +260,7 @@ class _Emitter:
 
     def _lines(self) -> int:
         """Return the cache lines that a turn of the inner loop prefetches."""
-        steps = unrolling(self.kernel.terms, self.kernel.tile)
+        steps = unrolling(self.kernel.terms, self.kernel.tile, self.target)
         return max(1, steps * self.nr // LINE // PREFETCHING_TILES)
 
     def _sum(self, x: Value, panel: Value, ahead: list[Value], block: Value) -> list[Value]:
@@ -275,7 +273,7 @@ class _Emitter:
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         # Pointers move along with the sum: weights in a line, and what is prefetched.
-        moves = [e.integer(unrolling(kernel.terms, kernel.tile) * self.nr), *ahead[1:]]
+        moves = [e.integer(unrolling(kernel.terms, kernel.tile, self.target) * self.nr), *ahead[1:]]
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
@@ -293,7 +291,7 @@ class _Emitter:
 
     def _terms(self, x: Value, moves: list[Value], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
-        steps = unrolling(kernel.terms, kernel.tile)
+        steps = unrolling(kernel.terms, kernel.tile, self.target)
 
         def turn(channel: Value, *carried: Value) -> list[Value]:
             pointers, sums = carried[: len(moves)], list(carried[len(moves) :])
@@ -348,14 +346,5 @@ class _Emitter:
                 joined = e.builder.fadd(total, e.load(residual, at, lanes=used))
             else:
                 joined = total
-            e.store(self._activated(joined), y, at, lanes=used)
-
-    def _activated(self, total: Value) -> Value:
-        e = self.e
-        if self.kernel.activation == "relu":
-            return e.maximum(e.splat(0.0), total)
-        if self.kernel.activation == "leaky_relu":
-            scaled = e.builder.fmul(total, e.splat(self.kernel.slope))
-            positive = e.builder.fcmp_ordered(">", total, e.splat(0.0))
-            return e.builder.select(positive, total, scaled)
-        return total
+            result = activate(e, self.kernel.activation, joined, self.kernel.slope)
+            e.store(result, y, at, lanes=used)

@@ -1,10 +1,10 @@
 """The native loop that runs a whole program: one call per thread and inference, no Python inside.
 
 It walks a table of tasks. Threads claim chunks of a task from a counter, because a stolen core
-would stall a static split, and meet at a barrier where a task needs what came before it. The
-barrier counts arrivals and never resets: thread t may pass the k-th when k·threads have arrived.
-Waiting threads spin briefly with a pause, then let others run, so that more threads than cores are
-slow, not stuck.
+would stall a static split, and wait where a task needs what came before it: until all chunks
+before it are done, whoever did them. So nobody waits for a thread that has no chunk: one that comes
+late, or never, only leaves more to the others. Waiting threads spin briefly with a pause, then let
+others run, so that more threads than cores are slow, not stuck.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ PROTOTYPE = ctypes.CFUNCTYPE(
     ctypes.c_void_p,  # table of tasks, int64 [count, 4]
     ctypes.c_int64,  # count
     ctypes.c_void_p,  # counters, int64 [count], zero before the first thread starts
-    ctypes.c_void_p,  # arrivals, int64 [1], likewise
-    ctypes.c_int64,  # threads
+    ctypes.c_void_p,  # chunks done, int64 [1], likewise
     ctypes.c_void_p,  # the system's yield function, or 0
 )
 
@@ -41,14 +40,14 @@ class Driver:
         """Return the LLVM IR of the loop as a function called ``name``."""
         module = ir.Module(name)
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
-        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, I64, pointer]
+        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         _emit(function, pauses=target.cpu.startswith("x86") or target.level != "generic")
         return str(module)
 
 
 def _emit(function: ir.Function, *, pauses: bool) -> None:
-    bases, table, count, counters, arrivals, threads, yielding = function.args
+    bases, table, count, counters, finished, yielding = function.args
     entry, task, waiting, claim, work, following, last = (
         function.append_basic_block(name)
         for name in ("entry", "task", "waiting", "claim", "work", "following", "last")
@@ -58,68 +57,70 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
 
     builder.position_at_end(task)
     index = builder.phi(I64, "index")
-    passed = builder.phi(I64, "passed")  # arrivals that must be there before going on
+    before = builder.phi(I64, "before")  # chunks of all tasks before this one
+    unreported = builder.phi(I64, "unreported")  # chunks this thread did since it last told
     row = builder.gep(table, [builder.mul(index, I64(COLUMNS))])
     fields = [builder.load(builder.gep(row, [I64(column)])) for column in range(COLUMNS)]
     kernel = builder.inttoptr(fields[KERNEL], SIGNATURE.as_pointer())
     values = builder.inttoptr(fields[ARGUMENTS], I64.as_pointer())
     counter = builder.gep(counters, [index])
-    wanted = builder.add(passed, threads)
     builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, claim)
 
     builder.position_at_end(waiting)
-    barrier_end = _barrier(builder, function, arrivals, wanted, yielding, pauses=pauses)
+    wait_end = _wait(builder, finished, unreported, before, yielding, pauses=pauses)
     builder.branch(claim)
 
     builder.position_at_end(claim)
-    reached = builder.phi(I64, "reached")
-    reached.add_incoming(passed, task)
-    reached.add_incoming(wanted, barrier_end)
-    reached.add_incoming(reached, work)
+    own = builder.phi(I64, "own")
     chunk = builder.atomic_rmw("add", counter, I64(1), "monotonic")
     builder.cbranch(builder.icmp_signed("<", chunk, fields[CHUNKS]), work, following)
 
     builder.position_at_end(work)
     builder.call(kernel, [bases, values, chunk])
+    own.add_incoming(unreported, task)
+    own.add_incoming(I64(0), wait_end)
+    own.add_incoming(builder.add(own, I64(1)), work)
     builder.branch(claim)
 
     builder.position_at_end(following)
     next_index = builder.add(index, I64(1))
-    index.add_incoming(I64(0), entry)
-    index.add_incoming(next_index, following)
-    passed.add_incoming(I64(0), entry)
-    passed.add_incoming(reached, following)
+    next_before = builder.add(before, fields[CHUNKS])
+    for phi, value in ((index, next_index), (before, next_before), (unreported, own)):
+        phi.add_incoming(I64(0), entry)
+        phi.add_incoming(value, following)
     builder.cbranch(builder.icmp_signed("<", next_index, count), task, last)
 
     builder.position_at_end(last)
-    # No thread returns before all are done: the caller reads the results right away.
-    total = builder.phi(I64, "total")
-    total.add_incoming(I64(0), entry)
-    total.add_incoming(reached, following)
-    _barrier(builder, function, arrivals, builder.add(total, threads), yielding, pauses=pauses)
+    # No thread returns before everything is done: the caller reads the results right away.
+    total, rest = builder.phi(I64, "total"), builder.phi(I64, "rest")
+    for phi, value in ((total, next_before), (rest, own)):
+        phi.add_incoming(I64(0), entry)
+        phi.add_incoming(value, following)
+    _wait(builder, finished, rest, total, yielding, pauses=pauses)
     builder.ret_void()
 
 
-def _barrier(
+def _wait(
     builder: ir.IRBuilder,
-    function: ir.Function,
-    arrivals: ir.Value,
+    finished: ir.Value,
+    unreported: ir.Value,
     wanted: ir.Value,
     yielding: ir.Value,
     *,
     pauses: bool,
 ) -> ir.Block:
-    """Arrive, then wait until ``wanted`` threads have; return the block after it."""
+    """Report chunks as done, then wait until ``wanted`` are; return the block after it."""
+    function = builder.function
     look, spin, patience, give, end = (
         function.append_basic_block(name) for name in ("look", "spin", "patience", "give", "end")
     )
-    builder.atomic_rmw("add", arrivals, I64(1), "acq_rel")
+    builder.atomic_rmw("add", finished, unreported, "acq_rel")
     before = builder.block
     builder.branch(look)
 
     builder.position_at_end(look)
     turns = builder.phi(I64, "turns")
-    here = builder.load_atomic(arrivals, "acquire", 8)
+    here = builder.load_atomic(finished, "acquire", 8)
     builder.cbranch(builder.icmp_signed(">=", here, wanted), end, spin)
 
     builder.position_at_end(spin)

@@ -69,10 +69,13 @@ class CpuProgram:
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
+        given = {value.name for value in graph.parameters}
+        self._computed = tuple(name for name in self._wanted if name not in given)
+        self._given = {name: np.array(weights[name]) for name in self._wanted if name in given}
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer = Packer(weights, target, self._store)
+        self._packer: Packer | None = Packer(weights, target, self._store)
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
@@ -89,30 +92,34 @@ class CpuProgram:
             value.name: np.ascontiguousarray(inputs[value.name], np.float32)
             for value in self._graph.inputs
         }
-        batch = next(iter(arrays.values())).shape[0]
-        part = self._part(arrays, batch)
-        if part >= batch:
-            return self._run(arrays)
-        results = [
-            self._run({name: array[start : start + part] for name, array in arrays.items()})
-            for start in range(0, batch, part)
-        ]
-        return {name: np.concatenate([r[name] for r in results]) for name in self._wanted}
+        results = self._in_parts(arrays)
+        results.update((name, array.copy()) for name, array in self._given.items())
+        return {name: results[name] for name in self._wanted}
 
     def close(self) -> None:
         """Give back threads and memory; see ``lushan.graph.executor.Program``."""
         self._closed = True
         self._team.close()
         with self._lock:
+            self._packer = None
             self._plans.clear()
             self._arenas.clear()
 
-    def _part(self, arrays: Mapping[str, Array], batch: int) -> int:
-        """Return how many pictures of a batch may run at once within the arena's limit."""
-        if batch <= 1:
-            return 1
+    def _in_parts(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a batch, in parts where its arena would be beyond the limit."""
+        batches = {array.shape[0] for array in arrays.values()}
+        batch = max(batches)
+        if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
+            return self._run(arrays)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        return max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+        part = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+        if part >= batch:
+            return self._run(arrays)
+        results = [
+            self._run({name: array[start : start + part] for name, array in arrays.items()})
+            for start in range(0, batch, part)
+        ]
+        return {name: np.concatenate([r[name] for r in results]) for name in self._computed}
 
     def _plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
         with self._lock:
@@ -120,12 +127,16 @@ class CpuProgram:
             if plan is not None:
                 self._plans.move_to_end(shapes)
                 return plan
+            packer = self._packer
+        if packer is None:  # closed by another thread since the call began
+            raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, self._packer, self._target, self._options)
-        plan = build_program(lowered, self._wanted, self._store)
+        lowered = lower(self._graph, types, packer, self._target, self._options)
+        plan = build_program(lowered, self._computed, self._store)
         with self._lock:
-            self._plans[shapes] = plan
+            if not self._closed:
+                self._plans[shapes] = plan
             while len(self._plans) > PLANS_KEPT:
                 self._plans.popitem(last=False)
         return plan
@@ -133,13 +144,10 @@ class CpuProgram:
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         plan = self._plan(tuple(array.shape for array in arrays.values()))
         arena = self._borrow(plan.memory(self._team.size))
-        try:
-            self._enter(plan, arena, list(arrays.values()))
-            return {name: self._read(plan, arena, name) for name in self._wanted}
-        finally:
-            with self._lock:
-                if not self._closed:
-                    self._arenas.append(arena)
+        self._enter(plan, arena, list(arrays.values()))
+        results = {name: self._read(plan, arena, name) for name in self._computed}
+        self._give_back(arena)  # not after an exception: threads may still be writing there
+        return results
 
     def prepare(self, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Compile and pack for these shapes; see ``lushan.graph.executor.Program``."""
@@ -160,6 +168,7 @@ class CpuProgram:
             self._enter(plan, arena, arrays, slice(first, first + tasks))
             seconds.append((name, time.perf_counter() - start))
             first += tasks
+        self._give_back(arena)
         return seconds
 
     def _enter(
@@ -173,19 +182,18 @@ class CpuProgram:
         bases[:, SCRATCH] += plan.scratch_bytes * np.arange(self._team.size)
         bases[:, FIRST_INPUT:] = [array.ctypes.data for array in arrays]
         table = plan.table[part]
-        tasks = len(table)
-        counters = np.zeros(tasks + 2 * ALIGNMENT // 8, np.int64)
-        arrivals = counters.ctypes.data + counters.itemsize * (tasks + ALIGNMENT // 8)
+        counters = np.zeros(len(table) + 2 * ALIGNMENT // 8, np.int64)
+        finished = counters.ctypes.data + counters.itemsize * (len(table) + ALIGNMENT // 8)
+        memory = (plan, bases, arena, arrays)  # what threads use: they may outlive an exception
         driver = PROTOTYPE(plan.driver)
 
-        def work(index: int, threads: int) -> None:
+        def work(index: int) -> None:
             driver(
-                bases[index].ctypes.data,
+                memory[1][index].ctypes.data,
                 table.ctypes.data,
-                tasks,
+                len(table),
                 counters.ctypes.data,
-                arrivals,
-                threads,
+                finished,
                 self._yield,
             )
 
@@ -199,6 +207,11 @@ class CpuProgram:
                     return self._arenas.pop(index)
             self._arenas.clear()  # too small for the present shape: make room for a larger one
         return allocate_bytes(size)
+
+    def _give_back(self, arena: Array) -> None:
+        with self._lock:
+            if not self._closed:
+                self._arenas.append(arena)
 
     def _read(self, plan: NativeProgram, arena: Array, name: str) -> Array:
         """Return a copy of a value without its halo, in its own shape."""

@@ -1,8 +1,12 @@
 """Threads that work on one run together, and sleep between runs.
 
 A program has its own team: nothing is global, and an idle team uses no processor time, for its
-threads are parked on locks. If a team is busy with another call, the caller works alone. After a
-fork the child has no threads; the team starts new ones when it is next needed.
+threads are parked on locks. If a team is busy with another call, or closed, the caller works alone.
+After a fork the child has no threads; the team starts new ones when it is next needed.
+
+Nothing here waits for a thread: the work itself returns when nothing is left to do, whoever did it.
+So an exception in the caller (a user's Ctrl-C falls between any two instructions) leaves no thread
+waiting for another.
 """
 
 from __future__ import annotations
@@ -13,38 +17,56 @@ import weakref
 from collections.abc import Callable
 
 
+class _Run:
+    """One run in progress. It ends with its frame, whatever ends that."""
+
+
 class Team:
     """``size`` threads, the caller's among them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()  # held for a moment only, never while work is done
+        self._running: Callable[[], _Run | None] = _nothing
+        self._closed = False
         self._workers: list[_Worker] = []
         weakref.finalize(self, _stop, self._workers)  # a team that is forgotten ends too
-        if hasattr(os, "register_at_fork"):
-            team = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _forget(team))
+        _teams.add(self)
 
-    def run(self, work: Callable[[int, int], None]) -> None:
-        """Call ``work(index, threads)`` on each thread, at once, and return when all are done."""
-        if self.size == 1 or not self._busy.acquire(blocking=False):
-            work(0, 1)
-            return
+    def run(self, work: Callable[[int], None]) -> None:
+        """Call ``work(0)`` here and ``work(index)`` on the other threads, at once.
+
+        Returns when ``work(0)`` does. The others may begin later still, or not at all, so
+        ``work`` must share out what there is to do, and do nothing where nothing is left.
+        """
+        run = _Run()
         try:
+            if self.size > 1:
+                self._call(work, run)
+            work(0)
+        finally:
+            del run
+
+    def _call(self, work: Callable[[int], None], run: _Run) -> None:
+        """Set the other threads to work, unless they belong to another run."""
+        with self._lock:
+            if self._closed or self._running() is not None:
+                return
+            self._running = weakref.ref(run)
             while len(self._workers) < self.size - 1:
                 self._workers.append(_Worker(len(self._workers) + 1))
             for worker in self._workers:
-                worker.start(work, self.size)
-            work(0, self.size)
-            for worker in self._workers:
-                worker.join()
-        finally:
-            self._busy.release()
+                worker.start(work)
 
     def close(self) -> None:
-        """End the threads, after the run that they are in."""
-        with self._busy:
+        """End the threads, after the run that they are in. May be called twice."""
+        with self._lock:
+            self._closed = True
             _stop(self._workers)
+
+
+def _nothing() -> None:
+    """Say that no run is in progress, as a dead reference to one does."""
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -52,43 +74,51 @@ def _stop(workers: list[_Worker]) -> None:
         workers.pop().stop()
 
 
-def _forget(team: weakref.ref[Team]) -> None:
-    """Drop the parent's threads, of which a child after a fork has none."""
-    alive = team()
-    if alive is not None:
-        alive._busy = threading.Lock()
-        alive._workers.clear()
-
-
 class _Worker:
-    """One thread and the two locks that it and its team wait on."""
+    """One thread, and the lock that it waits on: open when there is something to do."""
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._work: Callable[[int, int], None] | None = None
-        self._threads = 1
-        self._go, self._done = threading.Lock(), threading.Lock()
+        self._work: Callable[[int], None] | None = None
+        self._ended = False
+        self._go = threading.Lock()
         self._go.acquire()
-        self._done.acquire()
         name = f"lushan-{index}"
         threading.Thread(target=self._loop, name=name, daemon=True).start()
 
-    def start(self, work: Callable[[int, int], None], threads: int) -> None:
-        self._work, self._threads = work, threads
-        self._go.release()
-
-    def join(self) -> None:
-        self._done.acquire()
+    def start(self, work: Callable[[int], None]) -> None:
+        """Hand over work; it takes the place of what the thread has not yet begun."""
+        self._work = work
+        if self._go.locked():  # only the thread closes it, only its team opens it
+            self._go.release()
 
     def stop(self) -> None:
-        self._work = None
-        self._go.release()
+        """End the thread when it next waits."""
+        self._ended = True
+        if self._go.locked():
+            self._go.release()
 
     def _loop(self) -> None:
         while True:
             self._go.acquire()
-            if self._work is None:
+            if self._ended:
                 return
-            self._work(self._index, self._threads)
-            self._work = None
-            self._done.release()
+            work, self._work = self._work, None
+            if work is not None:
+                work(self._index)
+            del work  # it holds the program, which must not live for an idle thread
+
+
+_teams: weakref.WeakSet[Team] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    """Drop the parent's threads, of which a child after a fork has none."""
+    for team in list(_teams):
+        team._lock = threading.Lock()
+        team._running = _nothing
+        team._workers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

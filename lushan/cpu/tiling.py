@@ -111,12 +111,19 @@ def choose_chunks(
     return Chunks(rows_each, blocks_each)
 
 
-def unrolling(terms: int, tile: Tile) -> int:
+def unrolling(terms: int, tile: Tile, target: Target) -> int:
     """Return how many steps of the sum one turn of the inner loop makes.
 
     Enough to hide the loop's own instructions, few enough for the code to stay in the L1 cache.
+    With several steps LLVM moves loads ahead. Of 16 registers, more than 8 sums leave too few for
+    the weights of several steps at NV = 1, or for products where they are not fused with sums:
+    sums would be kept in memory (AVX2, 14 pixels × 1 vector: 75 GFLOP/s instead of 89). One step
+    is enough there: so many multiply-adds hide the loop's three instructions.
     """
-    most = max(1, 128 // (tile.pixels * tile.vectors))
+    sums = tile.pixels * tile.vectors
+    if target.registers < 32 and sums > 8 and (tile.vectors == 1 or not target.fma):
+        return 1
+    most = max(1, 128 // sums)
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
 
 

@@ -25,7 +25,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution import Fusable
+from lushan.cpu.activation import Activation
 from lushan.cpu.emit import SCRATCH
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
@@ -81,7 +81,7 @@ def winograd_tasks(
     biases: NDArray[np.float32],
     target: Target,
     *,
-    activation: Fusable = "none",
+    activation: Activation = "none",
     slope: float = 0.0,
 ) -> tuple[list[Task], list[Plane]]:
     """Return the tasks of one layer, and the temporary planes that they hand on between them.

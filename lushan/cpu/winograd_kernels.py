@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import NamedTuple
 
-from lushan.cpu.convolution import Fusable
+from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.tiling import WINOGRAD_PRODUCTS, WINOGRAD_TILE, Tile
@@ -76,7 +76,7 @@ class WinogradKernel:
     tile: Tile
     shared: bool
     residual: bool
-    activation: Fusable = "none"
+    activation: Activation = "none"
     slope: float = 0.0
 
     def emit(self, name: str, target: Target) -> str:
@@ -273,7 +273,8 @@ class _Emitter:
                     total = e.builder.fadd(pixel, offset)
                     if residual:
                         total = e.builder.fadd(total, e.load(residual[number], place))
-                    e.store(self._activated(total), y[number], place)
+                    result = activate(e, self.kernel.activation, total, self.kernel.slope)
+                    e.store(result, y[number], place)
 
             e.loop(0, self.nr, vector, step=self.target.lanes)
 
@@ -300,13 +301,3 @@ class _Emitter:
         numbers = [e.load(products, e.mul(stride, point)) for point in range(WINOGRAD_PRODUCTS)]
         grid = [numbers[i : i + POINTS] for i in range(0, WINOGRAD_PRODUCTS, POINTS)]
         return [number for line in _twice(grid, e, transform_output) for number in line]
-
-    def _activated(self, total: Value) -> Value:
-        e = self.e
-        if self.kernel.activation == "relu":
-            return e.maximum(e.splat(0.0), total)
-        if self.kernel.activation == "leaky_relu":
-            scaled = e.builder.fmul(total, e.splat(self.kernel.slope))
-            positive = e.builder.fcmp_ordered(">", total, e.splat(0.0))
-            return e.builder.select(positive, total, scaled)
-        return total

@@ -134,9 +134,11 @@ def _fused_convolution(
     y: Array = convolution.convolution(x, weight, bias, **window)
     if shortcut is not None:
         y = residual.add(y, shortcut)
-    if activation == "relu":
-        return activations.relu(y)
-    return activations.leaky_relu(y, slope) if activation == "leaky_relu" else y
+    if activation == "none":
+        return y
+    options = {"slope": slope} if activation == "leaky_relu" else {}
+    activated: Array = MEANINGS[activation](y, **options)
+    return activated
 
 
 def _batch_norm_training(

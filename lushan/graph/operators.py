@@ -103,7 +103,7 @@ def _positive_fraction(value: Attribute) -> bool:
 
 
 def _fusable(value: Attribute) -> bool:
-    return value in ("none", "relu", "leaky_relu")
+    return value in ("none", "relu", "leaky_relu", "sigmoid", "tanh")
 
 
 def _flag(value: Attribute) -> bool:

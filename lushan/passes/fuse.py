@@ -27,7 +27,7 @@ from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
 from lushan.graph.weights import Shape, derived, shape_of
 
-FUSABLE = ("relu", "leaky_relu")
+FUSABLE = ("relu", "leaky_relu", "sigmoid", "tanh")
 
 
 def fuse(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,122 @@ def test_no_folder_is_no_error(tmp_path: Path) -> None:
         assert cache.get("a") is None
     (tmp_path / "file").write_bytes(b"")
     ObjectCache(tmp_path / "file").put("a", b"object")  # a file where a folder should be
+
+
+POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no file modes")
+
+
+@POSIX
+def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        ObjectCache(tmp_path / "deep" / "folder").put("a", b"object")
+    finally:
+        os.umask(before)
+    folder = tmp_path / "deep" / "folder"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "a.o").stat().st_mode & 0o777 == 0o600
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o720, 0o702], ids=oct)
+def test_what_others_may_write_is_not_used(tmp_path: Path, mode: int) -> None:
+    cache = ObjectCache(tmp_path / "folder")
+    cache.put("a", b"object")
+    (tmp_path / "folder").chmod(mode)
+    assert cache.get("a") is None
+    cache.put("b", b"object")
+    (tmp_path / "folder").chmod(0o755)
+    assert cache.get("a") == b"object"
+    assert cache.get("b") is None
+    (tmp_path / "folder" / "a.o").chmod(0o622)
+    assert cache.get("a") is None
+
+
+@POSIX
+def test_what_somebody_else_owns_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ObjectCache(tmp_path / "folder")
+    cache.put("a", b"object")
+    someone = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: someone)
+    assert cache.get("a") is None
+    cache.put("b", b"object")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a.o"]
+
+
+def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LUSHAN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder() is None
+
+
+ANSWER = """
+import hashlib, sys
+from lushan.cpu import executor, llvm
+from lushan.models.resnet_graph import INPUT, build
+from support.random_graphs import random_weights
+from support.small_models import NETWORK
+import numpy as np
+compiled, compile_object = [], llvm.compile_object
+def counted(text, target):
+    compiled.append(target)
+    return compile_object(text, target)
+llvm.compile_object = counted
+graph = build(NETWORK)
+program = executor.compile(graph, random_weights(graph, seed=3), threads=2)
+(scores,) = program({INPUT: np.ones((1, 16, 16, 3), np.float32)}).values()
+print(len(compiled), hashlib.sha256(scores).hexdigest())
+"""
+
+
+def start(cache: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a fresh process that answers with the small network."""
+    tests = Path(__file__).resolve().parents[1]
+    search = os.pathsep.join([str(tests.parent), str(tests)])
+    variables = {**os.environ, "PYTHONPATH": search, "LUSHAN_CACHE": cache, **environment}
+    command = [sys.executable, "-c", ANSWER]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return how many kernels a process compiled, and its answer."""
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    count, answer = output.split()
+    return int(count), answer
+
+
+def test_engines_in_new_processes(tmp_path: Path) -> None:
+    """Two at once into one folder, then one that compiles nothing, then damage."""
+    folder = tmp_path / "cache"
+    (first, answer), (_, second) = [end(p) for p in [start(str(folder)), start(str(folder))]]
+    assert second == answer
+    kernels = sorted(folder.iterdir())
+    assert 0 < len(kernels) <= first
+    assert {path.suffix for path in kernels} == {".o"}
+    assert end(start(str(folder))) == (0, answer)
+    whole = [path.read_bytes() for path in kernels]
+    damages = (lambda data: data[: len(data) // 2], lambda data: b"foreign", lambda data: b"")
+    for path, data, damage in zip(kernels, whole, damages, strict=False):
+        path.write_bytes(damage(data))
+    assert end(start(str(folder))) == (3, answer)
+    assert [path.read_bytes() for path in kernels] == whole
+
+
+def test_an_engine_works_without_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    nowhere = start("", HOME="/nonexistent", XDG_CACHE_HOME=str(tmp_path / "file" / "cache"))
+    below_a_file = start(str(tmp_path / "file" / "cache"))
+    (first, answer), (second, other) = end(nowhere), end(below_a_file)
+    assert (first, answer) == (second, other)
+    assert first > 0
 
 
 def test_the_folder_follows_the_environment(

@@ -40,7 +40,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Graph, tuple[int, int, int, int]]:
     if draw(st.booleans()):
         y = builder.node("leaky_relu", (y,), "leaky", slope=0.1)
     elif draw(st.booleans()):
-        y = builder.node("relu", (y,), "relu")
+        y = builder.node(draw(st.sampled_from(["relu", "sigmoid", "tanh"])), (y,), "activation")
     shape = (draw(st.integers(1, 3)), draw(st.integers(7, 20)), draw(st.integers(7, 31)), ic)
     return builder.build(y), shape
 

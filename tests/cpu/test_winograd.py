@@ -6,7 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lushan.cpu import llvm
-from lushan.cpu.convolution import Fusable
+from lushan.cpu.activation import Activation
 from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane
@@ -32,6 +32,7 @@ from lushan.cpu.winograd_transform import (
     transform_weight,
 )
 from lushan.errors import UsageError
+from lushan.graph.interpret import MEANINGS
 from lushan.reference.convolution import convolution
 from support.native_tasks import inside, memory, prepare
 
@@ -70,7 +71,7 @@ def layer(
     target: Target,
     *,
     halo: tuple[int, int, int, int] = (1, 1, 1, 1),
-    activation: Fusable = "none",
+    activation: Activation = "none",
     slope: float = 0.0,
     order: Callable[[int], Iterable[int]] = range,
 ) -> Array:
@@ -103,7 +104,8 @@ def meaning(
         y = y + residual
     if activation == "none":
         return y
-    return np.where(y > 0, y, y * (slope if activation == "leaky_relu" else 0.0))
+    options = {"slope": slope} if activation == "leaky_relu" else {}
+    return MEANINGS[activation](y, **options)
 
 
 def numbers(seed: int, *shape: int) -> Array:
@@ -171,7 +173,7 @@ def test_equals_the_reference(target: Target, data: st.DataObject) -> None:
     n, height, width = draw(1, 3), draw(4, 19), draw(4, 19)
     ic, oc = target.lanes * draw(1, 4), target.lanes * draw(1, 8)
     halo = (draw(1, 3), draw(1, 3), draw(1, 3), draw(1, 3))
-    activation: Fusable = data.draw(st.sampled_from(["none", "relu", "leaky_relu"]))
+    activation: Activation = data.draw(st.sampled_from(get_args(Activation)))
     seed = draw(0, 2**32)
     x, weight = numbers(seed, n, height, width, ic), numbers(seed + 1, oc, 3, 3, ic)
     bias = numbers(seed + 2, oc)

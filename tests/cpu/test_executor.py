@@ -1,0 +1,260 @@
+"""The CPU engine: what it computes, whatever the graph and whatever is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lushan.cpu import executor
+from lushan.cpu.target import Target
+from lushan.errors import GraphError
+from lushan.graph import interpret
+from lushan.graph.builder import GraphBuilder
+from lushan.graph.ir import Graph
+from support.compare import relative_error
+from support.random_graphs import Case, cases, random_weights
+
+Arrays = dict[str, np.ndarray]
+NO_PADDING = (0, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill the arena and the scratch memory of every run with NaN: nothing stale is ever read."""
+    borrow = executor.CpuProgram._borrow
+
+    def poisoned(program: executor.CpuProgram, size: int) -> np.ndarray:
+        arena = borrow(program, size)
+        arena[:] = 255
+        return arena
+
+    monkeypatch.setattr(executor.CpuProgram, "_borrow", poisoned)
+
+
+def check(
+    graph: Graph, weights: Arrays, inputs: Arrays, target: Target, keep: tuple[str, ...] = ()
+) -> Arrays:
+    """Compare every output and kept value with the reference in float64."""
+    double = {name: array.astype(np.float64) for name, array in weights.items()}
+    wide = {name: array.astype(np.float64) for name, array in inputs.items()}
+    expected = interpret.compile(graph, double, keep=keep)(wide)
+    program = executor.compile(graph, weights, keep=keep, threads=2, target=target)
+    actual = program(inputs)
+    assert list(actual) == list(expected)
+    for name, value in expected.items():
+        if value.dtype == np.int64:
+            np.testing.assert_array_equal(actual[name], value)
+        else:
+            assert actual[name].dtype == np.float32
+            assert relative_error(actual[name], value) <= 1e-5, name
+    again = program(inputs)
+    program.close()
+    assert {name: array.tobytes() for name, array in again.items()} == {
+        name: array.tobytes() for name, array in actual.items()
+    }
+    return actual
+
+
+@settings(max_examples=15)
+@given(case=cases(), data=st.data())
+def test_it_equals_the_reference_on_random_graphs(
+    target: Target, case: Case, data: st.DataObject
+) -> None:
+    names = sorted(case.graph.value_names())
+    keep = tuple(data.draw(st.lists(st.sampled_from(names), max_size=3)))
+    check(case.graph, case.weights, {"input": case.x}, target, keep)
+
+
+def picture(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def window(kernel: int, stride: int = 1, padding: tuple[int, ...] = NO_PADDING) -> dict:
+    return {"kernel": (kernel, kernel), "stride": (stride, stride), "padding": padding}
+
+
+def build_transposed(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    before = builder.convolution(x, "before", 6, kernel=3)
+    weight = builder.parameter("up.weight", (6, 3, 3, 10))
+    bias = builder.parameter("up.bias", (10,))
+    up = builder.node(
+        "transposed_convolution",
+        (before, weight, bias),
+        "up",
+        stride=(2, 2),
+        padding=(1, 1, 1, 1),
+        dilation=(1, 1),
+        groups=1,
+        output_padding=(1, 1),
+    )
+    return (builder.convolution(up, "after", 5, kernel=3, padding=2),)
+
+
+def build_switches(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    builder.node(
+        "max_pooling", (x,), "pool", more_outputs=("switches",), **window(3, 2, (1, 1, 1, 1))
+    )
+    return builder.convolution("pool", "after", 4, kernel=3), "switches"
+
+
+def build_softmax(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    pooled = builder.node("global_average_pooling", (x,), "pooled")
+    return (builder.node("softmax", (builder.linear(pooled, "fc", 37),), "probabilities"),)
+
+
+def build_batch_norm_after_pooling(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    pooled = builder.node("average_pooling", (x,), "pool", count_include_pad=True, **window(2, 2))
+    normal = builder.batch_norm(pooled, "bn")
+    return (builder.convolution(normal, "after", 7, kernel=3),)
+
+
+def build_paddings(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    """One value read with padding 0, 1 and 3, dilated, and by pooling."""
+    y = builder.convolution(x, "y", 6, kernel=1, bias=True)
+    outputs = [
+        builder.convolution(y, f"padded_{padding}", 5, kernel=3, padding=padding)
+        for padding in (0, 1, 3)
+    ]
+    weight = builder.parameter("dilated.weight", (5, 3, 2, 6))
+    outputs.append(
+        builder.node(
+            "convolution",
+            (y, weight),
+            "dilated",
+            stride=(2, 1),
+            padding=(2, 0, 1, 3),
+            dilation=(2, 3),
+            groups=1,
+        )
+    )
+    outputs.append(builder.node("max_pooling", (y,), "pool", **window(3, 1, (1, 1, 1, 1))))
+    return tuple(outputs)
+
+
+def build_residual_with_halo(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    """Blocks whose shortcut is padded for its other reader, and whose sum is padded in turn."""
+    for index in range(3):
+        branch = builder.convolution(x, f"a{index}", 6, kernel=3)
+        branch = builder.node("relu", (branch,), f"r{index}")
+        branch = builder.convolution(branch, f"b{index}", builder.channels(x), kernel=3)
+        x = builder.node("add", (x, branch), f"s{index}")
+        x = builder.node("leaky_relu", (x,), f"l{index}", slope=0.2)
+    return (x,)
+
+
+def build_groups(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    y = builder.convolution(x, "y", 6, kernel=1)
+    weight = builder.parameter("grouped.weight", (9, 3, 3, 2))
+    return (
+        builder.node(
+            "convolution",
+            (y, weight),
+            "grouped",
+            stride=(1, 1),
+            padding=(1, 1, 1, 1),
+            dilation=(1, 1),
+            groups=3,
+        ),
+    )
+
+
+def build_input_is_output(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    """The input itself, its padded reader, and two neighbours of the input."""
+    return x, builder.convolution(x, "c", 4, kernel=5), builder.node("tanh", (x,), "t"), "c"
+
+
+def build_same_twice(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    y = builder.convolution(x, "y", 5, kernel=3)
+    return (builder.node("add", (y, y), "twice"),)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [value for name, value in sorted(globals().items()) if name.startswith("build_")],
+    ids=lambda build: build.__name__[6:],
+)
+def test_it_equals_the_reference(
+    target: Target, build: Callable[[GraphBuilder, str], tuple[str, ...]]
+) -> None:
+    builder = GraphBuilder()
+    x = builder.input("x", (None, None, None, 3))
+    outputs = build(builder, x)
+    graph = builder.build(*outputs)
+    weights = random_weights(graph, seed=5)
+    inputs = {"x": picture(2, 9, 12, 3)}
+    check(graph, weights, inputs, target)
+    every = tuple(name for name in graph.value_names())
+    check(graph, weights, inputs, target, every)
+
+
+def two_inputs() -> tuple[Graph, Arrays]:
+    builder = GraphBuilder()
+    a = builder.input("a", (None, None, None, 3))
+    b = builder.input("b", (None, None, None, 4))
+    c = builder.input("c", (None, 5))
+    joined = builder.node("add", (builder.convolution(a, "ac", 4, kernel=3), b), "joined")
+    graph = builder.build(builder.node("relu", (joined,), "y"), builder.linear(c, "fc", 6))
+    return graph, random_weights(graph, seed=3)
+
+
+def test_several_inputs(target: Target) -> None:
+    graph, weights = two_inputs()
+    inputs = {"b": picture(2, 6, 7, 4), "a": picture(2, 6, 7, 3), "c": picture(2, 5)}
+    check(graph, weights, inputs, target)
+
+
+def test_inputs_of_different_batches_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "MOST_ARENA_BYTES", 1)
+    graph, weights = two_inputs()
+    inputs = {"a": picture(3, 6, 7, 3), "b": picture(3, 6, 7, 4), "c": picture(5, 5)}
+    expected = interpret.compile(graph, weights)(inputs)
+    actual = executor.compile(graph, weights, threads=1)(inputs)
+    for name, value in expected.items():
+        assert relative_error(actual[name], value) <= 1e-5
+
+
+def test_inputs_of_any_layout_and_precision(target: Target) -> None:
+    graph, weights = two_inputs()
+    a, b, c = picture(2, 6, 7, 3), picture(2, 6, 7, 4), picture(2, 5)
+    program = executor.compile(graph, weights, threads=1, target=target)
+    plain = program({"a": a, "b": b, "c": c})
+    odd = program(
+        {"a": np.asfortranarray(a), "b": b[:, ::-1].copy()[:, ::-1], "c": c.astype(np.float64)}
+    )
+    for name, value in plain.items():
+        np.testing.assert_array_equal(odd[name], value)
+
+
+def test_results_belong_to_the_caller() -> None:
+    graph, weights = two_inputs()
+    inputs = {"a": picture(1, 6, 7, 3), "b": picture(1, 6, 7, 4), "c": picture(1, 5)}
+    program = executor.compile(graph, weights, keep=("ac.weight", "a"), threads=1)
+    first = program(inputs)
+    copies = {name: array.copy() for name, array in first.items()}
+    for array in first.values():
+        array[...] = 7
+    for name, array in program(inputs).items():
+        np.testing.assert_array_equal(array, copies[name])
+
+
+def test_wrong_inputs_are_refused_and_leave_it_usable() -> None:
+    graph, weights = two_inputs()
+    good = {"a": picture(1, 6, 7, 3), "b": picture(1, 6, 7, 4), "c": picture(1, 5)}
+    program = executor.compile(graph, weights, threads=2)
+    for wrong in (
+        {**good, "b": picture(1, 6, 8, 4)},
+        {**good, "a": picture(1, 6, 7, 5)},
+        {**good, "c": picture(0, 5)},
+        {"a": good["a"]},
+    ):
+        with pytest.raises(GraphError):
+            program(wrong)
+    program(good)
+    program.close()
+    with pytest.raises(GraphError, match="closed"):
+        program(good)
+    program.close()

@@ -1,0 +1,113 @@
+"""Phases and memory of whole networks, checked anew from what every task touches."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lushan import passes
+from lushan.cpu.code import code_store
+from lushan.cpu.lower import Lowered, Options, lower
+from lushan.cpu.packing import Packer
+from lushan.cpu.program import _lives, _schedule, build_program
+from lushan.cpu.target import Target, detect
+from lushan.cpu.task import Place
+from lushan.graph.ir import Graph
+from lushan.graph.verify import infer_types
+from lushan.models.resnet import ARCHITECTURES
+from lushan.models.resnet_graph import INPUT, build
+from lushan.passes.plan_memory import plan_memory
+
+CASES = [
+    ("resnet50", (1, 224, 224)),
+    ("resnet50", (5, 97, 65)),
+    ("resnet152", (2, 64, 64)),
+    ("resnet20_cifar", (64, 32, 32)),
+]
+
+
+def lowered_network(
+    graph: Graph, shape: tuple[int, int, int], target: Target, keep: tuple[str, ...] = ()
+) -> Lowered:
+    weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
+    graph, weights = passes.apply(graph, weights, keep=keep)
+    packer = Packer(weights, target, code_store(target))
+    types = infer_types(graph, {INPUT: (*shape, 3)})
+    return lower(graph, types, packer, target, Options(threads=2))
+
+
+@pytest.mark.parametrize("keep", [(), ("conv1", "layer2.0.relu")], ids=["none", "some"])
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=[f"{n}-{s[0]}" for n, s in CASES])
+def test_no_two_live_planes_overlap(
+    name: str, shape: tuple[int, int, int], keep: tuple[str, ...]
+) -> None:
+    graph = build(ARCHITECTURES[name])
+    keep = tuple(kept for kept in keep if kept in set(graph.value_names()))
+    lowered = lowered_network(graph, shape, detect(), keep)
+    wanted = {*graph.outputs, *keep}
+    scheduled = _schedule(lowered.steps)
+    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered, wanted))
+
+    sizes = {name: plane.bytes for name, plane in lowered.planes.items()}
+    touched: list[list[tuple[int, set[str], bool]]] = [[]]  # per phase: step, values, any written
+    for number, entry in enumerate(scheduled):
+        step = entry.step
+        sizes.update((plane.value, plane.bytes) for plane in step.temporaries)
+        for task, waits in entry.tasks:
+            if waits:
+                touched.append([])
+            values = {v.value for v in task.arguments.values() if isinstance(v, Place)}
+            touched[-1].append((number, values - set(lowered.inputs), True))
+
+    phases: dict[str, list[int]] = {}
+    for phase, tasks in enumerate(touched):
+        for number, values, _ in tasks:
+            for value in values:
+                phases.setdefault(value, []).append(phase)
+                # In one phase nobody touches what another step writes.
+                for other, others_values, _ in tasks:
+                    step = scheduled[other].step
+                    written = {*step.writes, *(plane.value for plane in step.temporaries)}
+                    assert other == number or value not in written & others_values, value
+    for value in wanted:
+        phases[value].append(len(touched) - 1)
+    assert set(phases) == set(offsets)
+
+    lives = sorted((offsets[v], offsets[v] + sizes[v], min(p), max(p)) for v, p in phases.items())
+    for (_, end, first, last), (start, _, first_2, last_2) in itertools.combinations(lives, 2):
+        assert end <= start or last < first_2 or last_2 < first
+    assert max(end for _, end, _, _ in lives) <= arena_bytes
+    assert arena_bytes < sum(sizes[value] for value in phases)  # something is shared
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet20_cifar"])
+def test_kernels_do_not_depend_on_batch_or_threads(name: str) -> None:
+    """Same kernels, in the same order: the sums cannot differ. Sizes of chunks may."""
+    graph = build(ARCHITECTURES[name])
+    first, second = (
+        [
+            repr(task.kernel)
+            for step in lowered_network(graph, (batch, 64, 64), detect()).steps
+            if step.name != "fc"  # a row of as many pixels as pictures: tiles of fewer or more
+            for task in step.tasks
+        ]
+        for batch in (2, 9)
+    )
+    assert {kernel.split("(")[0] for kernel in first} == {kernel.split("(")[0] for kernel in second}
+
+
+def test_scratch_and_table(target: Target) -> None:
+    graph = build(ARCHITECTURES["resnet20_cifar"])
+    lowered = lowered_network(graph, (1, 32, 32), target)
+    program = build_program(lowered, graph.outputs, code_store(target))
+    tasks = [task for step in lowered.steps for task in step.tasks]
+    assert len(program.table) == len(tasks) == sum(count for _, count in program.steps)
+    assert (program.table[:, 2] == [task.chunks for task in tasks]).all()
+    assert (program.table[:, 2] >= 1).all()
+    assert program.table[0, 3] == 0
+    assert program.scratch_bytes >= max(task.scratch for task in tasks)
+    assert program.arena_bytes % 64 == program.scratch_bytes % 64 == 0
+    assert program.memory(3) == program.arena_bytes + 3 * program.scratch_bytes
+    assert all(offset % 64 == 0 for offset in program.offsets.values())

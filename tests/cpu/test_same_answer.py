@@ -1,0 +1,170 @@
+"""The same answer, always: bits that no batch, position, thread count or timing changes."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from lushan.cpu import executor
+from lushan.cpu.executor import CpuProgram
+from lushan.cpu.target import Target, detect
+from lushan.models.resnet import ARCHITECTURES, ResNet
+from lushan.models.resnet_graph import INPUT, build
+from support.random_graphs import random_weights
+
+BOTTLENECK = ResNet(
+    "bottleneck",
+    (2, 1, 1),
+    (16, 40, 24),
+    stem_channels=24,
+    stem_kernel=7,
+    stem_stride=2,
+    stem_pooling="max",
+    classes=13,
+)
+NETWORKS = {
+    "resnet20_cifar": (ARCHITECTURES["resnet20_cifar"], 32),
+    "bottleneck": (BOTTLENECK, 45),
+}
+
+
+def programs(network: ResNet, target: Target) -> list[CpuProgram]:
+    """Return the same network on 1, 2 and 4 threads."""
+    graph = build(network)
+    weights = random_weights(graph, seed=2)
+    return [
+        executor.compile(graph, weights, threads=threads, target=target) for threads in (1, 2, 4)
+    ]
+
+
+def scores(program: CpuProgram, batch: np.ndarray) -> np.ndarray:
+    (result,) = program({INPUT: batch}).values()
+    return result
+
+
+def pictures(count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(4).standard_normal((count, size, size, 3)).astype(np.float32)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_picture_alone_and_everywhere_in_a_batch(target: Target, name: str) -> None:
+    network, size = NETWORKS[name]
+    everyone = pictures(64, size)
+    one, *others = programs(network, target)
+    alone = np.concatenate([scores(one, everyone[i : i + 1]) for i in range(64)])
+    assert np.isfinite(alone).all()
+    assert len(np.unique(alone[:, 0])) == 64
+    for program in (one, *others):
+        assert same_bits(scores(program, everyone[:1]), alone[:1])
+        assert same_bits(scores(program, everyone), alone)
+    for program in others:
+        for batch in (2, 7):
+            for position in range(batch):
+                moved = np.roll(everyone[:batch], position, axis=0)
+                assert same_bits(scores(program, moved), np.roll(alone[:batch], position, axis=0))
+        for seed in range(3):  # the first picture comes to 3 more places of the 64
+            order = np.random.default_rng(seed).permutation(64)
+            assert same_bits(scores(program, everyone[order]), alone[order])
+    for program in (one, *others):
+        program.close()
+
+
+def test_every_position_of_64() -> None:
+    network, size = NETWORKS["resnet20_cifar"]
+    program = programs(network, detect())[2]
+    alone = scores(program, pictures(1, size))
+    assert same_bits(scores(program, np.repeat(pictures(1, size), 64, axis=0)), alone.repeat(64, 0))
+    program.close()
+
+
+def test_resnet50() -> None:
+    everyone = pictures(7, 64)
+    graph = build(ARCHITECTURES["resnet50"])
+    weights = random_weights(graph, seed=2)
+    program = executor.compile(graph, weights, threads=2)
+    together = scores(program, everyone)
+    for i in (0, 6):
+        assert same_bits(scores(program, everyone[i : i + 1]), together[i : i + 1])
+    program.close()
+    program = executor.compile(graph, weights, threads=4)
+    assert same_bits(scores(program, everyone[::-1].copy()), together[::-1])
+    program.close()
+
+
+def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, size = NETWORKS["bottleneck"]
+    everyone = pictures(7, size)
+    program = programs(network, detect())[1]
+    whole = scores(program, everyone)
+    shapes = []
+    run = CpuProgram._run
+
+    def spied(self: CpuProgram, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shapes.append(len(arrays[INPUT]))
+        return run(self, arrays)
+
+    monkeypatch.setattr(CpuProgram, "_run", spied)
+    one = program._plan(((1, size, size, 3),)).arena_bytes
+    for pieces, limit in (([7], 7 * one), ([3, 3, 1], 3 * one + 1), ([1] * 7, 1)):
+        monkeypatch.setattr(executor, "MOST_ARENA_BYTES", limit)
+        shapes.clear()
+        assert same_bits(scores(program, everyone), whole)
+        assert shapes == pieces
+    program.close()
+
+
+def test_the_arena_and_scratch_before_a_run_do_not_matter(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, size = NETWORKS["bottleneck"]
+    everyone = pictures(3, size)
+    program = programs(network, target)[1]
+    borrow = CpuProgram._borrow
+    answers = []
+    for byte in (0, 255, 127):  # zeros, NaN, and 3.4e38
+
+        def filled(self: CpuProgram, size: int, byte: int = byte) -> np.ndarray:
+            arena = borrow(self, size)
+            arena[:] = byte
+            return arena
+
+        monkeypatch.setattr(CpuProgram, "_borrow", filled)
+        answers.append(scores(program, everyone))
+        assert same_bits(answers[0], answers[-1])
+    assert np.isfinite(answers[0]).all()
+    program.close()
+
+
+def test_eight_callers_at_once_on_one_program_and_on_two() -> None:
+    network, size = NETWORKS["bottleneck"]
+    everyone = pictures(8, size)
+    first, second = programs(network, detect())[1:]
+    alone = scores(first, everyone)
+    wrong: list[object] = []
+
+    def call(index: int) -> None:
+        random = np.random.default_rng(index)
+        try:
+            for turn in range(30):
+                program = (first, second)[(index + turn) % 2] if turn >= 10 else first
+                chosen = random.permutation(8)[: random.integers(1, 8)]
+                if not same_bits(scores(program, everyone[chosen]), alone[chosen]):
+                    wrong.append((index, turn))
+        except BaseException as error:
+            wrong.append(error)
+
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive()
+    assert wrong == []
+    first.close()
+    second.close()

@@ -1,0 +1,176 @@
+"""Programs and threads: idle, forked, closed, forgotten, interrupted."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lushan.cpu import executor
+from lushan.cpu.executor import CpuProgram
+from lushan.errors import GraphError
+from lushan.models.resnet_graph import INPUT, build
+from support.random_graphs import random_weights
+from support.small_models import NETWORK
+
+PICTURE = np.random.default_rng(1).standard_normal((2, 24, 24, 3)).astype(np.float32)
+
+
+def small_program(threads: int) -> CpuProgram:
+    graph = build(NETWORK)
+    return executor.compile(graph, random_weights(graph, seed=3), threads=threads)
+
+
+def answer(program: CpuProgram, picture: np.ndarray = PICTURE) -> bytes:
+    (scores,) = program({INPUT: picture}).values()
+    return scores.tobytes()
+
+
+def in_a_new_process(body: str, timeout: float = 60) -> None:
+    """Run ``body`` with this module's names in a fresh process, which must succeed."""
+    here = Path(__file__).resolve()
+    search = [str(here.parents[2]), str(here.parents[1]), str(here.parent)]
+    source = f"import sys\nsys.path[:0] = {search}\nfrom test_threads import *\n"
+    done = subprocess.run(
+        [sys.executable, "-c", source + textwrap.dedent(body)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_more_threads_than_cores_finish() -> None:
+    expected = answer(small_program(1))
+    program = small_program(8 * (os.cpu_count() or 1))
+    assert {answer(program) for _ in range(20)} == {expected}
+    program.close()
+
+
+def test_an_idle_program_uses_no_processor_time() -> None:
+    program = small_program(4)
+    answer(program)
+    start = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - start < 0.1
+    program.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_after_loading_works() -> None:
+    in_a_new_process(
+        """
+        import warnings
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork with threads
+        program = small_program(3)
+        expected = answer(program)
+        children = []
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                other = PICTURE[:, :17]  # a shape that the parent never ran
+                right = answer(program) == expected and answer(program, other)
+                right = right and threading.active_count() == 3
+                os._exit(0 if right else 1)
+            children.append(child)
+            assert answer(program) == expected
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        """
+    )
+
+
+def _call_until_closed(program: CpuProgram, expected: bytes, ends: list[str]) -> None:
+    """Run one shape again and again, and between them one never seen before."""
+    size = PICTURE.shape[1]
+    try:
+        while answer(program) == expected:
+            size += 1
+            answer(program, np.zeros((1, size, size, 3), np.float32))
+        ends.append("another answer")
+    except GraphError as error:
+        ends.append(str(error))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_close_while_others_run(threads: int) -> None:
+    for delay in (0, 0.001, 0.003, 0.01):
+        program = small_program(threads)
+        ends: list[str] = []
+        arguments = (program, answer(program), ends)
+        callers = [threading.Thread(target=_call_until_closed, args=arguments) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        time.sleep(delay)
+        program.close()
+        for caller in callers:
+            caller.join(60)
+            assert not caller.is_alive()
+        assert ends == ["the program is closed"] * 3
+        assert (program._plans, program._arenas, program._packer) == ({}, [], None)
+
+
+def test_a_forgotten_program_frees_threads_and_memory() -> None:
+    others = set(threading.enumerate())
+    program = small_program(3)
+    answer(program)
+    own = set(threading.enumerate()) - others
+    assert len(own) == 2
+    freed = [weakref.ref(thing) for thing in (program, *program._plans.values(), program._packer)]
+    del program
+    gc.collect()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [thing() for thing in freed] == [None] * len(freed)
+
+
+def test_an_interrupted_run_leaves_a_program_that_works() -> None:
+    in_a_new_process(
+        """
+        import random, signal
+        program = small_program(3)
+        expected = answer(program)
+        interrupts = 0
+        chance = random.Random(1)
+        stop = threading.Event()
+
+        def interrupt():
+            while not stop.is_set():
+                time.sleep(chance.random() / 500)
+                if not pending.is_set():
+                    pending.set()
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        pending = threading.Event()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        while interrupts < 300:
+            try:
+                while True:
+                    assert answer(program) == expected
+            except KeyboardInterrupt:
+                interrupts += 1
+                pending.clear()
+        while True:
+            try:
+                stop.set()
+                thread.join()
+                break
+            except KeyboardInterrupt:
+                pass
+        assert answer(program) == expected
+        # Not alone either: the team still has its threads.
+        assert program._team._running() is None
+        program.close()
+        """
+    )

@@ -1,0 +1,88 @@
+"""The tables of tiles: they fit the registers, and the machine code agrees."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lushan.cpu import llvm, tiling
+from lushan.cpu.convolution import ConvolutionKernel
+from lushan.cpu.target import Target
+from lushan.cpu.tiling import Tile
+from lushan.cpu.winograd_kernels import WinogradKernel
+
+TABLES = {"convolution": tiling._PIXELS, "Winograd": tiling._WINOGRAD_ROWS}
+
+# Where the compiler keeps what does not fit: an instruction with a vector and the stack.
+SPILL = re.compile(r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+")
+FUSED_OR_NOT = re.compile(r"\bv?(fn?m(add|sub)\d*|mul)ps")
+
+
+def tiles(table: str, target: Target) -> list[Tile]:
+    rows = TABLES[table][target.registers]
+    return [Tile(pixels, vectors) for vectors, all_ in rows.items() for pixels in all_]
+
+
+def innermost_loops(assembly: str) -> list[list[str]]:
+    """Return the lines of every loop around nothing else that multiplies."""
+    lines = assembly.splitlines()
+    starts: dict[str, int] = {}
+    loops = []
+    for number, line in enumerate(lines):
+        if label := re.match(r"(\.L\w+):", line):
+            starts[label[1]] = number
+        jump = re.match(r"\s+j\w+\s+(\.L\w+)", line)
+        if jump and jump[1] in starts:
+            body = lines[starts[jump[1]] + 1 : number]
+            inside = any(re.match(r"\.L\w+:", other) for other in body)
+            if not inside and any(FUSED_OR_NOT.search(other) for other in body):
+                loops.append(body)
+    return loops
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_tile_fits_the_registers(target: Target, table: str) -> None:
+    for tile in (*tiles(table, target), tiling.TRANSPOSED_TILES[target.registers]):
+        needed = tile.pixels * tile.vectors + tile.vectors + 1
+        assert needed <= target.registers, tile
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_and_channel_count_has_a_tile(target: Target, table: str) -> None:
+    for vectors in TABLES[table][target.registers]:
+        assert Tile(1, vectors) in tiles(table, target)
+    for width in range(1, 300):
+        for vectors in tiling._PIXELS[target.registers]:
+            assert tiling.choose_tile(width, vectors, target).pixels <= width
+
+
+needs_x86 = pytest.mark.skipif("x86" not in llvm.host()[1], reason="it reads x86 assembly")
+
+
+@needs_x86
+@pytest.mark.parametrize("prefetch", [False, True], ids=["cached", "prefetch"])
+def test_the_direct_kernel_keeps_its_sums_in_registers(target: Target, prefetch: bool) -> None:
+    for tile in tiles("convolution", target):
+        for terms in (64, 147):  # of a layer inside, and of a row of the 7×7 stem and more
+            kernel = ConvolutionKernel(
+                (3, 1), terms, 64, 64, 128, 128, tile, True, prefetch, "relu"
+            )
+            assembly = llvm.assembly(kernel.emit("k", target), target)
+            (loop,) = innermost_loops(assembly)
+            assert [line for line in loop if SPILL.search(line)] == [], tile
+
+
+@needs_x86
+def test_winograd_keeps_its_sums_in_registers(target: Target) -> None:
+    for tile in tiles("Winograd", target):
+        kernel = WinogradKernel(64, 128, tile, True, False)
+        assembly = llvm.assembly(kernel.emit("k", target), target)
+        products = tile.pixels * tile.vectors
+        loops = [
+            loop
+            for loop in innermost_loops(assembly)
+            if sum(bool(FUSED_OR_NOT.search(line)) for line in loop) == products
+        ]
+        assert loops, tile
+        assert [line for loop in loops for line in loop if SPILL.search(line)] == [], tile
