@@ -14,23 +14,22 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
 from lushan.cpu import llvm
-from lushan.cpu.convolution import Argument, ConvolutionKernel, pack_weights
+from lushan.cpu.code import code_store
+from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
 from lushan.cpu.emit import KernelEmitter, Value
-from lushan.cpu.memory import WeightMemory
+from lushan.cpu.packing import Packer
 from lushan.cpu.target import LEVELS, Target, detect
-from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.task import Plane, Task
-from lushan.cpu.tiling import choose_tile, choose_vectors
+from lushan.cpu.tiling import choose_vectors
 from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.native_tasks import Run, memory, prepare
+from support.native_tasks import Memory, Runner
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512), (32, 16), (16, 32), (8, 64))
 COLD_BYTES = 200 * 2**20  # more than the caches hold
@@ -65,53 +64,45 @@ def peak(target: Target) -> float:
     return 2e-9 * turns * chains * target.lanes / least
 
 
-def direct(x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target) -> Task:
-    """Return the direct convolution as one task of one chunk."""
-    images, height, width, oc = y.shape
-    ic = x.shape[3]
-    tile = choose_tile(width, choose_vectors(oc, target), target)
-    kernel = ConvolutionKernel((3, 1), 3 * ic, 0, ic, oc, oc, tile, False, "relu")
-    packed, biases = pack_weights(weight, bias, tile.vectors * target.lanes)
-    arguments: dict[IntEnum, TaskArgument] = {
-        Argument.X: x.at(0),
-        Argument.WEIGHTS: packed,
-        Argument.BIAS: biases,
-        Argument.Y: y.at(),
-        Argument.X_ROW: x.row,
-        Argument.X_KERNEL_ROW: x.row,
-        Argument.Y_ROW: y.row,
-        Argument.ROWS_PER_IMAGE: height,
-        Argument.ROWS: images * height,
-        Argument.X_IMAGE: x.image,
-        Argument.Y_IMAGE: y.image,
-        Argument.WIDTH: width,
-        Argument.ROWS_PER_CHUNK: images * height,
-        Argument.ROW_CHUNKS: 1,
-        Argument.BLOCKS_PER_CHUNK: kernel.blocks(target),
-        Argument.BLOCKS: kernel.blocks(target),
-    }
-    return Task(kernel, arguments, 1)
+def direct(
+    x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target, packer: Packer
+) -> Task:
+    """Return the direct convolution, with weights of its own."""
+    packed = packer.panels(weight, bias, choose_vectors(y.shape[3], target))
+    geometry = Geometry((1, 1), (1, 1, 1, 1), (1, 1))
+    return convolution_task(
+        x,
+        y,
+        geometry,
+        packed,
+        (3, 3),
+        epilogue=Epilogue(activation="relu"),
+        group=(0, 1),
+        target=target,
+    )
 
 
 def layer(
     size: int, channels: int, batch: int, target: Target, *, cold: bool
-) -> dict[str, list[Run]]:
+) -> dict[str, list[Runner]]:
     """Return runs of both kernels, so many with weights of their own if ``cold``."""
     random = np.random.default_rng(0)
     x = Plane("x", (batch, size, size, channels), (1, 1, 1, 1))
     y = Plane("y", (batch, size, size, channels))
-    arrays = {"x": memory(x, random.standard_normal(x.shape, np.float32)), "y": memory(y)}
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
-    runs: dict[str, list[Run]] = {"direct": [], "winograd": []}
-    packed, biases = pack_winograd_weights(weight, bias, target, WeightMemory().allocate)
+    packer = Packer({}, target, code_store(target))
+    packed, biases = pack_winograd_weights(weight, bias, target, packer.allocate)
+    _, planes = winograd_tasks(x, y, None, packed, biases, target, activation="relu")
+    memory = Memory([x, y, *planes])
+    memory.put(x, random.standard_normal(x.shape, np.float32), 0.0)
+    runs: dict[str, list[Runner]] = {"direct": [], "winograd": []}
     for _ in range(-(-COLD_BYTES // packed.nbytes) if cold else 1):
-        own = packed.copy()
-        tasks, planes = winograd_tasks(x, y, None, own, biases, target, activation="relu")
-        arrays |= {plane.value: memory(plane) for plane in planes if plane.value not in arrays}
-        runs["winograd"].append(prepare(tasks, arrays, target))
+        tasks, _ = winograd_tasks(x, y, None, packed.copy(), biases, target, activation="relu")
+        runs["winograd"].append(Runner(tasks, memory, target))
     for _ in range(-(-COLD_BYTES // weight.nbytes) if cold else 1):
-        runs["direct"].append(prepare([direct(x, y, weight, bias, target)], arrays, target))
+        task = direct(x, y, weight, bias, target, packer)
+        runs["direct"].append(Runner([task], memory, target))
     return runs
 
 
@@ -129,7 +120,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(arguments.runs + 1):
             for name, choices in runs.items():
-                spent = seconds(choices[turn % len(choices)])
+                spent = seconds(choices[turn % len(choices)].run)
                 if turn:
                     times[name].append(spent)
         flop = 2 * arguments.batch * 9 * (size * channels) ** 2

@@ -1,8 +1,9 @@
 """From a graph with known shapes to tasks for generated kernels.
 
 Every value gets a plane in memory, with the halo that the convolutions reading it want as padding.
-Every node becomes a step: one or more tasks. Which kernel a node gets depends on the node, its
-height and width and the instruction set, never on batch or threads.
+Every node becomes a step: one or more tasks. Which algorithm a node gets depends on the node, its
+height and width and the instruction set, never on batch or threads; those only say how the work is
+cut, which changes no sum.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.task import Plane
 from lushan.reference import activation as reference
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import each_target, run_tasks
 
 EXTREMES = np.array(
     [np.nan, np.inf, -np.inf, 0, 1e-30, -1e-30, 3e38, -3e38, 88, -88, 104, -104, 1e-8, -1e-8],

@@ -11,8 +11,8 @@ from lushan.cpu.task import Plane
 from lushan.reference.activation import relu
 from lushan.reference.batch_norm import batch_norm
 from support.compare import relative_error
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import each_target, run_tasks
 
 
 @each_target

@@ -10,7 +10,7 @@ import pytest
 from lushan.cpu.elementwise import elementwise_task, emit_elementwise
 from lushan.cpu.exponential import exponential
 from lushan.cpu.task import Plane
-from support.run_tasks import each_target, run_tasks
+from support.native_tasks import each_target, run_tasks
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from hypothesis import given
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.task import Plane
 from lushan.reference.pooling import global_average_pooling
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import each_target, run_tasks
 
 
 def averaged(x, halo, data, target):

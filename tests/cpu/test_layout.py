@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.task import Plane
+from support.native_tasks import Memory, Runner, each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import Runner, each_target, run_tasks
 
 
 @each_target
@@ -38,13 +38,15 @@ def test_the_whole_halo_is_filled_and_nothing_else(target, x, value, seed):
     top, bottom, left, right = x.halo
     n, h, w, c = x.shape
     whole = Plane("x", (n, top + h + bottom, left + w + right, c))
-    runner = Runner(fill_halo_tasks(x, target, value=value), {x: numbers}, [], target)
-    runner.run()
+    memory = Memory([x])
+    memory.put(x, numbers)
+    Runner(fill_halo_tasks(x, target, value=value), memory, target).run()
     padded = np.pad(numbers, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
-    np.testing.assert_array_equal(runner.memory.pixels(whole), padded)
-    runner.memory.pixels(whole)[...] = 0
-    untouched = Runner([], {whole: np.zeros(whole.shape)}, [], target)
-    np.testing.assert_array_equal(runner.memory.bits, untouched.memory.bits)
+    np.testing.assert_array_equal(memory.pixels(whole), padded)
+    untouched = Memory([whole])
+    for each in (memory, untouched):
+        each.pixels(whole)[...] = 0
+    np.testing.assert_array_equal(memory.bits, untouched.bits)
 
 
 @each_target

@@ -12,8 +12,8 @@ from lushan.cpu.task import Plane
 from lushan.reference import pooling as reference
 from lushan.reference.geometry import window
 from support.compare import relative_error
+from support.native_tasks import each_target, run_tasks
 from support.planes import channels, halos, normal, seeds
-from support.run_tasks import each_target, run_tasks
 
 
 @st.composite

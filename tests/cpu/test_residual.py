@@ -10,8 +10,8 @@ from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.task import Plane
 from lushan.reference import residual as reference
 from lushan.reference.activation import leaky_relu, relu
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import each_target, run_tasks
 
 ACTIVATIONS = {"none": lambda x: x, "relu": relu, "leaky_relu": lambda x: leaky_relu(x, 0.25)}
 

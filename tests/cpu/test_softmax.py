@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.task import Plane
 from lushan.reference.softmax import softmax
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, planes, seeds
-from support.run_tasks import each_target, run_tasks
 
 
 @each_target

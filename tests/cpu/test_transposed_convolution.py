@@ -10,8 +10,8 @@ from lushan.cpu.task import Plane
 from lushan.cpu.transposed_convolution import transposed_convolution_tasks
 from lushan.reference.convolution import transposed_convolution
 from support.compare import relative_error
+from support.native_tasks import each_target, run_tasks
 from support.planes import halos, normal, seeds
-from support.run_tasks import each_target, run_tasks
 
 
 @st.composite

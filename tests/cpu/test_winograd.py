@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, get_args
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from lushan.cpu import llvm
 from lushan.cpu.activation import Activation
 from lushan.cpu.memory import WeightMemory
-from lushan.cpu.target import LEVELS, Target, detect
+from lushan.cpu.target import Target
 from lushan.cpu.task import Plane
 from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips
 from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
@@ -31,25 +30,11 @@ from lushan.cpu.winograd_transform import (
     transform_output,
     transform_weight,
 )
-from lushan.errors import UsageError
 from lushan.graph.interpret import MEANINGS
 from lushan.reference.convolution import convolution
-from support.native_tasks import inside, memory, prepare
+from support.native_tasks import each_target, run_tasks
 
 Array = NDArray[np.float32]
-
-
-def targets() -> list[Target]:
-    found = []
-    for level in LEVELS:
-        try:
-            found.append(detect(level))
-        except UsageError:
-            continue
-    return found
-
-
-every_target = pytest.mark.parametrize("target", targets(), ids=lambda target: target.level)
 
 
 class Exact:
@@ -73,9 +58,8 @@ def layer(
     halo: tuple[int, int, int, int] = (1, 1, 1, 1),
     activation: Activation = "none",
     slope: float = 0.0,
-    order: Callable[[int], Iterable[int]] = range,
 ) -> Array:
-    """Run one layer with NaN in everything that it must write before it reads."""
+    """Run one layer, its chunks in several orders: NaN is in all it must write before it reads."""
     n, height, width, _ = x.shape
     plane = Plane("x", x.shape, halo)
     y = Plane("y", (n, height, width, weight.shape[0]), halo[::-1])
@@ -84,14 +68,8 @@ def layer(
     tasks, temporaries = winograd_tasks(
         plane, y, other, packed, biases, target, activation=activation, slope=slope
     )
-    arrays = {"x": memory(plane, x), "y": memory(y)}
-    if other is not None:
-        arrays["residual"] = memory(other, residual)
-    arrays |= {temporary.value: memory(temporary) for temporary in temporaries}
-    prepare(tasks, arrays, target)(order, poison=True)
-    result = inside(y, arrays["y"]).copy()
-    inside(y, arrays["y"])[:] = np.nan
-    assert np.isnan(arrays["y"]).all(), "the output's halo is not touched"
+    inputs = {plane: x} if other is None else {plane: x, other: residual}
+    (result,) = run_tasks(tasks, inputs, [y], target, between=temporaries, halo=0.0)
     return result
 
 
@@ -163,7 +141,7 @@ def test_weights_are_transformed_in_float64() -> None:
         np.testing.assert_allclose(transformed, exact.astype(np.float64), atol=1e-15)
 
 
-@every_target
+@each_target
 @settings(max_examples=25)
 @given(data=st.data())
 def test_equals_the_reference(target: Target, data: st.DataObject) -> None:
@@ -182,7 +160,7 @@ def test_equals_the_reference(target: Target, data: st.DataObject) -> None:
     assert error(y, meaning(x, weight, bias, residual, activation, 0.125)) <= 1e-5
 
 
-@every_target
+@each_target
 @pytest.mark.parametrize(
     ("size", "channels"), [((56, 56), 64), ((28, 28), 128), ((14, 14), 256), ((37, 10), 64)]
 )
@@ -195,9 +173,9 @@ def test_resnet_layers_keep_the_error_small(
     assert error(y, meaning(x, weight, bias, None, "none", 0)) <= 1e-5
 
 
-@every_target
+@each_target
 @pytest.mark.parametrize("channels", [32, 128])
-def test_same_bits_in_every_batch_and_order(target: Target, channels: int) -> None:
+def test_same_bits_in_every_batch(target: Target, channels: int) -> None:
     """Strips with 32 channels, chunks of panels with 128; sizes with overlapping tiles."""
     x = numbers(0, 3, 26, 30, channels)
     weight, bias = numbers(1, channels, 3, 3, channels), numbers(2, channels)
@@ -207,15 +185,12 @@ def test_same_bits_in_every_batch_and_order(target: Target, channels: int) -> No
         return layer(x[pictures], weight, bias, residual[pictures], target, **options)
 
     together = run(slice(None))
-    random = np.random.default_rng(4)
-    for order in (lambda n: range(n - 1, -1, -1), random.permutation):
-        assert np.array_equal(run(slice(None), order=order), together)
     for position in range(3):
         assert np.array_equal(run(slice(position, position + 1))[0], together[position])
     assert np.array_equal(run(slice(None), halo=(2, 3, 1, 2)), together)
 
 
-@every_target
+@each_target
 def test_rule_and_strips(target: Target) -> None:
     lanes = target.lanes
     for size, channels, expected in (
@@ -235,7 +210,7 @@ def test_rule_and_strips(target: Target) -> None:
     assert not is_suitable(lanes, lanes, 3, 400, target)
 
 
-@every_target
+@each_target
 def test_strips_fit_the_cache(target: Target) -> None:
     for tiles in (1, 16, 49, 196, 3136):
         for channels in (16, 64, 128, 256, 512):
@@ -246,7 +221,7 @@ def test_strips_fit_the_cache(target: Target) -> None:
             assert 4 * 36 * strips.tiles * kept <= L2_BYTES or smallest
 
 
-@every_target
+@each_target
 @pytest.mark.parametrize(("tiles", "channels"), [(196, 64), (49, 128), (16, 256), (64, 16)])
 def test_no_sum_leaves_the_registers(target: Target, tiles: int, channels: int) -> None:
     """No vector goes to the stack or comes from there between the multiply-adds of a product."""
