@@ -248,8 +248,7 @@ def _check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
         )
     if width * height > max_pixels:
         raise PictureError(
-            "{source}: {width}×{height} is more than {limit} pixels; make it smaller "
-            "or raise max_pixels",
+            "{source}: {width}×{height} is more than {limit} pixels; make it smaller",
             source=source,
             width=width,
             height=height,
