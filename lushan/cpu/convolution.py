@@ -147,7 +147,7 @@ def convolution_task(
         pixel=geometry.stride[1] * x.shape[3],
         output_channels=oc,
         output_pixel=c,
-        tile=choose_tile(w, vectors, target),
+        tile=choose_tile(w, vectors, FLOAT * geometry.stride[1] * x.shape[3], target),
         residual=epilogue.residual is not None,
         prefetch=packed[0].nbytes > L2_BYTES,
         activation=epilogue.activation,
@@ -156,7 +156,7 @@ def convolution_task(
     blocks = kernel.blocks(target)
     row_bytes = FLOAT * geometry.stride[0] * x.row
     panel_bytes = FLOAT * kernel.panel(target)
-    cut = choose_chunks(n * h, row_bytes, blocks, panel_bytes, pixels=w)
+    cut = choose_chunks(n * h, row_bytes, blocks, panel_bytes)
     row_chunks = -(-n * h // cut.rows)
     shortcut = epilogue.residual or y
     arguments: dict[IntEnum, TaskArgument] = {
@@ -179,7 +179,7 @@ def convolution_task(
         Argument.ROW_CHUNKS: row_chunks,
         Argument.BLOCKS_PER_CHUNK: cut.blocks,
         Argument.BLOCKS: blocks,
-        Argument.AHEAD: threads * kernel.panel(target),
+        Argument.AHEAD: threads * cut.blocks * kernel.panel(target),
     }
     return Task(kernel, arguments, row_chunks * -(-blocks // cut.blocks))
 
@@ -197,7 +197,7 @@ class _Emitter:
         self.bias = self.e.absolute(Argument.BIAS)
 
     def emit(self) -> str:
-        """Loop 1: the panels of this chunk. Each is read once and stays in L2 for its rows."""
+        """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
         e = self.e
         group, part = e.divide(e.chunk, e.argument(Argument.ROW_CHUNKS))
         first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
@@ -209,14 +209,15 @@ class _Emitter:
             e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
         )
 
-        def panel(block: Value) -> None:
-            e.loop(first_row, last_row, lambda row: self._row(block, row, e.sub(row, first_row)))
+        def rows(row: Value) -> None:
+            turn = e.sub(row, first_row)
+            e.loop(first_block, last_block, lambda block: self._row(block, row, turn))
 
-        e.loop(first_block, last_block, panel)
+        e.loop(first_row, last_row, rows)
         return e.text()
 
     def _row(self, block: Value, row: Value, turn: Value) -> None:
-        """Loop 2: one output row, the chunk's number ``turn``; loop 3: its tiles."""
+        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel."""
         e = self.e
         image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
         starts = [

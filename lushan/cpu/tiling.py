@@ -17,6 +17,7 @@ from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
+L1_WAYS, L1_WAY_BYTES = 8, 4096  # 32 KiB; larger ones have more ways of the same size
 LINE = 16  # float32 of a cache line
 # The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
 # there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
@@ -57,11 +58,12 @@ def choose_vectors(output_channels: int, target: Target) -> int:
 LINEAR_VECTORS = 4  # a fully connected layer has few pixels, one per picture: four chains of sums
 
 
-def choose_tile(width: int, vectors: int, target: Target) -> Tile:
+def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> Tile:
     """Return the tile for rows of ``width`` pixels: a fixed rule, whatever the batch.
 
     It is the one with the least estimated cycles per row. A tile that does not divide the row is
-    laid over its last pixels again.
+    laid over its last pixels again. Pixels a multiple of 4 KiB apart (1024 channels) share one
+    set of the L1 cache, whose eight ways must hold a line of each and one of the weights.
     """
 
     def cycles(pixels: int) -> int:
@@ -69,12 +71,19 @@ def choose_tile(width: int, vectors: int, target: Target) -> Tile:
         # little more for the loop itself.
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
-    fitting = [pixels for pixels in _PIXELS[target.registers][vectors] if pixels <= width]
+    most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
+    fitting = [pixels for pixels in _PIXELS[target.registers][vectors] if pixels <= most]
     return Tile(min(fitting, key=cycles), vectors)
 
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
+SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB
 FEWEST_CHUNKS = 8  # so that two to four threads end together
+
+
+def _share(count: int, most: int) -> int:
+    """Return how many of ``count`` make a part, when parts are equal and at most ``most``."""
+    return -(-count // -(-count // max(1, most)))
 
 
 @dataclass(frozen=True)
@@ -85,29 +94,26 @@ class Chunks:
     blocks: int
 
 
-def choose_chunks(
-    rows: int, row_bytes: int, blocks: int, panel_bytes: int, *, pixels: int
-) -> Chunks:
+def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> Chunks:
     """Return the chunks of a convolution with ``rows`` output rows in all and ``blocks`` panels.
 
-    ``row_bytes`` is what one output row reads of the input, ``pixels`` its width. Where all
-    weights fit in L2, a chunk takes a few rows through all of them; else panels are taken one by
-    one, each through as many rows as are worth fetching it for.
+    ``row_bytes`` is what one output row reads of the input. Where all weights fit in L2, a chunk
+    takes a few rows through all of them. Else a chunk is a rectangle, rows by panels, each side
+    as much as half of L2 holds: what it fetches, it uses as often as it can.
     """
-    all_fit = blocks * panel_bytes <= L2_BYTES
-    blocks_each = blocks if all_fit else 1
-    rows_each = max(1, min(rows, CHUNK_BYTES // max(1, row_bytes)))
-    if not all_fit:
-        # A panel is fetched from memory for every chunk: at least 64 pixels should use it.
-        rows_each = min(rows, max(rows_each, -(-64 // pixels)))
-    while -(-rows // rows_each) * -(-blocks // blocks_each) < FEWEST_CHUNKS and (
-        blocks_each > 1 or rows_each > 1
-    ):
-        # Smaller panels groups first where weights are the larger part, else fewer rows.
-        if rows_each > 1 and (all_fit or blocks_each == 1):
+    if blocks * panel_bytes <= L2_BYTES:
+        blocks_each, rows_each = blocks, _share(rows, CHUNK_BYTES // max(1, row_bytes))
+    else:
+        blocks_each = _share(blocks, SIDE_BYTES // panel_bytes)
+        rows_each = _share(rows, SIDE_BYTES // max(1, row_bytes))
+    while -(-rows // rows_each) * -(-blocks // blocks_each) < FEWEST_CHUNKS:
+        # Panels first: threads that share a panel fetch it twice.
+        if blocks_each > 1:
+            blocks_each = -(-blocks_each // 2)
+        elif rows_each > 1:
             rows_each = -(-rows_each // 2)
         else:
-            blocks_each = -(-blocks_each // 2)
+            break
     return Chunks(rows_each, blocks_each)
 
 

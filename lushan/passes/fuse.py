@@ -38,12 +38,13 @@ def fuse(
     protected = {*graph.outputs, *keep}
     taken: set[str] = set()  # nodes that are part of a chain already
     chains: dict[str, list[Node]] = {}  # last node of a chain → the chain
+    convolutions = {node.name for node in graph.nodes if node.operator == "convolution"}
     constants = {value.name for value in graph.parameters}
     for node in graph.nodes:
         if node.operator != "convolution" or not constants.issuperset(node.inputs[1:]):
             continue
         chain = [node]
-        while following := _next(chain, consumers, protected, taken):
+        while following := _next(chain, consumers, protected, taken, convolutions):
             chain.append(following)
         taken.update(member.name for member in chain)
         chains[chain[-1].name] = chain
@@ -80,6 +81,7 @@ def _next(
     consumers: Mapping[str, list[Node]],
     protected: set[str],
     taken: set[str],
+    convolutions: set[str],
 ) -> Node | None:
     """Return the node that the chain can take up: an add first, an activation last."""
     last = chain[-1]
@@ -89,7 +91,10 @@ def _next(
     if following.name in taken:
         return None
     if following.operator == "add" and len(chain) == 1 and len(set(following.inputs)) == 2:
-        return following
+        # Of two convolutions the branch takes the sum up: the projection comes before it.
+        other = following.inputs[0]
+        is_branch = other == last.name or other not in convolutions
+        return following if is_branch or len(consumers[other]) > 1 else None
     return following if following.operator in FUSABLE else None
 
 
