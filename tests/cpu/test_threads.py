@@ -140,37 +140,32 @@ def test_an_interrupted_run_leaves_a_program_that_works() -> None:
         import random, signal
         program = small_program(3)
         expected = answer(program)
-        interrupts = 0
         chance = random.Random(1)
-        stop = threading.Event()
+        armed, interrupts = False, 0
+
+        def handler(*_):
+            global armed, interrupts
+            if armed:  # so that it strikes in a run only
+                armed, interrupts = False, interrupts + 1
+                raise KeyboardInterrupt
 
         def interrupt():
-            while not stop.is_set():
+            while True:
                 time.sleep(chance.random() / 500)
-                if not pending.is_set():
-                    pending.set()
-                    os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
 
-        pending = threading.Event()
-        thread = threading.Thread(target=interrupt)
-        thread.start()
+        signal.signal(signal.SIGINT, handler)
+        threading.Thread(target=interrupt, daemon=True).start()
         while interrupts < 300:
             try:
-                while True:
+                armed = True
+                while armed:
                     assert answer(program) == expected
             except KeyboardInterrupt:
-                interrupts += 1
-                pending.clear()
-        while True:
-            try:
-                stop.set()
-                thread.join()
-                break
-            except KeyboardInterrupt:
                 pass
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert answer(program) == expected
-        # Not alone either: the team still has its threads.
-        assert program._team._running() is None
+        assert program._team._running() is None  # the next run has its threads
         program.close()
         """
     )
