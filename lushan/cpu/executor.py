@@ -28,7 +28,7 @@ from lushan.graph.verify import infer_types, verify
 from lushan.passes.plan_memory import ALIGNMENT
 
 PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
-MOST_ARENA_BYTES = 192 * 2**20  # a larger batch is run in parts, which changes no answer
+MOST_ARENA_BYTES = 32 * 2**20  # what an L3 cache holds; a larger batch is run in parts
 
 
 def compile(
