@@ -50,11 +50,11 @@ class KernelEmitter:
 
     def integer(self, value: Value) -> Value:
         """Return a 64-bit constant; a value passes through."""
-        return I64(value) if isinstance(value, int) else value
+        return I64(int(value)) if isinstance(value, int) else value
 
     def argument(self, index: int) -> Value:
         """Return the integer at ``index`` of the task's arguments."""
-        return self.builder.load(self.builder.gep(self._arguments, [I32(index)]))
+        return self.builder.load(self.builder.gep(self._arguments, [I32(int(index))]))
 
     def add(self, first: Value, *others: Value) -> Value:
         """Return the sum of 64-bit integers."""
