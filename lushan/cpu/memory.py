@@ -13,8 +13,9 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.passes.plan_memory import ALIGNMENT
+
 HUGE_PAGE = 2 * 2**20
-ALIGNMENT = 64  # bytes: a cache line, and a vector of AVX-512
 BLOCK_BYTES = 16 * HUGE_PAGE
 
 
