@@ -78,12 +78,7 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
 SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB
-FEWEST_CHUNKS = 8  # so that two to four threads end together
-
-
-def _share(count: int, most: int) -> int:
-    """Return how many of ``count`` make a part, when parts are equal and at most ``most``."""
-    return -(-count // -(-count // max(1, most)))
+FEWEST_CHUNKS, EVENLY = 8, 4  # so many, a multiple of that: two or four threads end together
 
 
 @dataclass(frozen=True)
@@ -102,19 +97,23 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
     as much as half of L2 holds: what it fetches, it uses as often as it can.
     """
     if blocks * panel_bytes <= L2_BYTES:
-        blocks_each, rows_each = blocks, _share(rows, CHUNK_BYTES // max(1, row_bytes))
+        most_blocks, most_rows = blocks, CHUNK_BYTES // max(1, row_bytes)
     else:
-        blocks_each = _share(blocks, SIDE_BYTES // panel_bytes)
-        rows_each = _share(rows, SIDE_BYTES // max(1, row_bytes))
-    while -(-rows // rows_each) * -(-blocks // blocks_each) < FEWEST_CHUNKS:
-        # Panels first: threads that share a panel fetch it twice.
-        if blocks_each > 1:
-            blocks_each = -(-blocks_each // 2)
-        elif rows_each > 1:
-            rows_each = -(-rows_each // 2)
-        else:
-            break
-    return Chunks(rows_each, blocks_each)
+        most_blocks = min(blocks, max(1, SIDE_BYTES // panel_bytes))
+        most_rows = SIDE_BYTES // max(1, row_bytes)
+    most_rows = min(rows, max(1, most_rows))
+    # Panels first: threads that share a panel fetch it twice.
+    for rows_each in _parts(rows, most_rows):
+        for blocks_each in _parts(blocks, most_blocks):
+            count = -(-rows // rows_each) * -(-blocks // blocks_each)
+            if count >= FEWEST_CHUNKS and count % EVENLY == 0:
+                return Chunks(rows_each, blocks_each)
+    return Chunks(1, 1)
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """Return how many of ``count`` make a part, from ``most`` down, the parts about equal."""
+    return list(dict.fromkeys(-(-count // parts) for parts in range(-(-count // most), count + 1)))
 
 
 def unrolling(terms: int, tile: Tile, target: Target) -> int:

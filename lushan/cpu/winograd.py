@@ -121,7 +121,7 @@ def winograd_tasks(
         Argument.STRIPS: cut,
         Argument.BLOCKS_PER_CHUNK: strips.blocks,
         Argument.BLOCKS: blocks,
-        Argument.AHEAD: threads * strips.blocks * weights[0].size,
+        Argument.THREADS: threads,
     }
     kernel = WinogradKernel(
         outputs=outputs,

@@ -48,7 +48,7 @@ class Argument(IntEnum):
     PRODUCTS_POINT = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
-    AHEAD = auto()  # from a panel to the one this thread is likely to need next
+    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
 @dataclass(frozen=True)
@@ -202,17 +202,31 @@ class _Emitter:
             rows = self.transformed
             _transform_strip(e, kernel.outputs, kernel.input_channels, (first, stop), first)
         first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
-        last_block = e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.lesser(
+            e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
+        )
+        later_group, _ = e.divide(
+            e.add(e.chunk, e.argument(Argument.THREADS)), e.argument(Argument.STRIPS)
+        )
+        later_block = e.mul(later_group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        panel = winograd_products(kernel.outputs) * kernel.input_channels * self.nr
 
         def block(block: Value) -> None:
-            self._multiply(block, rows, e.sub(stop, first))
+            following = e.add(block, 1)
+            is_inside = e.builder.icmp_signed("<", following, last_block)
+            following = e.builder.select(is_inside, following, later_block)
+            ahead = e.mul(e.sub(following, block), panel)
+            self._multiply(block, rows, e.sub(stop, first), ahead)
             self._finish(block, (start, stop), first)
 
-        e.loop(first_block, e.lesser(last_block, e.argument(Argument.BLOCKS)), block)
+        e.loop(first_block, last_block, block)
         return e.text()
 
-    def _multiply(self, block: Value, rows: Value, count: Value) -> None:
-        """Stage 2. Loop 2: the P products; loop 3: MR tiles at a time, the last ones overlap."""
+    def _multiply(self, block: Value, rows: Value, count: Value, ahead: Value) -> None:
+        """Stage 2. Loop 2: the P products; loop 3: MR tiles at a time, the last ones overlap.
+
+        ``ahead`` is from the panel to the one that is likely to be needed next.
+        """
         e, kernel = self.e, self.kernel
         terms, least = kernel.input_channels, kernel.tile.pixels
         products = winograd_products(kernel.outputs)
@@ -223,7 +237,7 @@ class _Emitter:
             is_last = e.builder.icmp_signed("==", point, e.integer(products - 1))
             following = e.builder.select(
                 is_last,
-                e.offset(panel, e.argument(Argument.AHEAD)),
+                e.offset(panel, ahead),
                 e.offset(weights, terms * self.nr),
             )
             a = e.offset(rows, e.mul(point, e.argument(Argument.TRANSFORMED_POINT)))
