@@ -97,23 +97,28 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
     as much as half of L2 holds: what it fetches, it uses as often as it can.
     """
     if blocks * panel_bytes <= L2_BYTES:
-        most_blocks, most_rows = blocks, CHUNK_BYTES // max(1, row_bytes)
+        row_parts = _parts(rows, CHUNK_BYTES // max(1, row_bytes))
+        cuts = [Chunks(r, b) for b in _parts(blocks, blocks) for r in row_parts]
     else:
-        most_blocks = min(blocks, max(1, SIDE_BYTES // panel_bytes))
-        most_rows = SIDE_BYTES // max(1, row_bytes)
-    most_rows = min(rows, max(1, most_rows))
-    # Panels first: threads that share a panel fetch it twice.
-    for rows_each in _parts(rows, most_rows):
-        for blocks_each in _parts(blocks, most_blocks):
-            count = -(-rows // rows_each) * -(-blocks // blocks_each)
-            if count >= FEWEST_CHUNKS and count % EVENLY == 0:
-                return Chunks(rows_each, blocks_each)
-    return Chunks(1, 1)
+        # Panels first: threads that share a panel fetch it twice.
+        block_parts = _parts(blocks, SIDE_BYTES // panel_bytes)
+        cuts = [
+            Chunks(r, b)
+            for r in _parts(rows, SIDE_BYTES // max(1, row_bytes))
+            for b in block_parts
+        ]
+    for evenly in (EVENLY, 1):
+        for cut in cuts:
+            count = -(-rows // cut.rows) * -(-blocks // cut.blocks)
+            if count >= FEWEST_CHUNKS and count % evenly == 0:
+                return cut
+    return cuts[-1]
 
 
 def _parts(count: int, most: int) -> list[int]:
-    """Return how many of ``count`` make a part, from ``most`` down, the parts about equal."""
-    return list(dict.fromkeys(-(-count // parts) for parts in range(-(-count // most), count + 1)))
+    """Return how many of ``count`` can make a part, from ``most`` down, the parts about equal."""
+    fewest = -(-count // max(1, most))
+    return list(dict.fromkeys(-(-count // parts) for parts in range(fewest, count + 1)))
 
 
 def unrolling(terms: int, tile: Tile, target: Target) -> int:
