@@ -29,28 +29,36 @@ PROTOTYPE = ctypes.CFUNCTYPE(
     ctypes.c_void_p,  # counters, int64 [count], zero before the first thread starts
     ctypes.c_void_p,  # chunks done, int64 [1], likewise
     ctypes.c_void_p,  # the system's yield function, or 0
+    ctypes.c_void_p,  # stamps of this thread, int64 [count, 2]; read by the timed loop alone
 )
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The specification of the loop: it depends on nothing but the target."""
+    """The specification of the loop: it depends on little but the target.
+
+    ``timed`` asks for two stamps of the processor's clock for each task: when this thread began
+    it, after any waiting, and when it found no chunk left.
+    """
+
+    timed: bool = False
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the loop as a function called ``name``."""
         module = ir.Module(name)
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
-        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer]
+        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer, numbers]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        _emit(function, pauses=target.cpu.startswith("x86") or target.level != "generic")
+        pauses = target.cpu.startswith("x86") or target.level != "generic"
+        _emit(function, pauses=pauses, timed=self.timed)
         return str(module)
 
 
-def _emit(function: ir.Function, *, pauses: bool) -> None:
-    bases, table, count, counters, finished, yielding = function.args
-    entry, task, waiting, claim, work, following, last = (
+def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
+    bases, table, count, counters, finished, yielding, stamps = function.args
+    entry, task, waiting, begin, claim, work, following, last = (
         function.append_basic_block(name)
-        for name in ("entry", "task", "waiting", "claim", "work", "following", "last")
+        for name in ("entry", "task", "waiting", "begin", "claim", "work", "following", "last")
     )
     builder = ir.IRBuilder(entry)
     builder.cbranch(builder.icmp_signed("<", I64(0), count), task, last)
@@ -64,10 +72,18 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
     kernel = builder.inttoptr(fields[KERNEL], SIGNATURE.as_pointer())
     values = builder.inttoptr(fields[ARGUMENTS], I64.as_pointer())
     counter = builder.gep(counters, [index])
-    builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, claim)
+    builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, begin)
 
     builder.position_at_end(waiting)
     wait_end = _wait(builder, finished, unreported, before, yielding, pauses=pauses)
+    builder.branch(begin)
+
+    builder.position_at_end(begin)
+    untold = builder.phi(I64, "untold")
+    untold.add_incoming(unreported, task)
+    untold.add_incoming(I64(0), wait_end)
+    if timed:
+        _stamp(builder, stamps, index, 0)
     builder.branch(claim)
 
     builder.position_at_end(claim)
@@ -77,12 +93,13 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
 
     builder.position_at_end(work)
     builder.call(kernel, [bases, values, chunk])
-    own.add_incoming(unreported, task)
-    own.add_incoming(I64(0), wait_end)
+    own.add_incoming(untold, begin)
     own.add_incoming(builder.add(own, I64(1)), work)
     builder.branch(claim)
 
     builder.position_at_end(following)
+    if timed:
+        _stamp(builder, stamps, index, 1)
     next_index = builder.add(index, I64(1))
     next_before = builder.add(before, fields[CHUNKS])
     for phi, value in ((index, next_index), (before, next_before), (unreported, own)):
@@ -144,6 +161,16 @@ def _wait(
     turns.add_incoming(more, give)
     builder.position_at_end(end)
     return end
+
+
+def _stamp(builder: ir.IRBuilder, stamps: ir.Value, task: ir.Value, which: int) -> None:
+    """Store the processor's clock as one of a task's two stamps."""
+    module = builder.function.module
+    name = "llvm.readcyclecounter"
+    if name not in module.globals:
+        ir.Function(module, ir.FunctionType(I64, []), name)
+    place = builder.gep(stamps, [builder.add(builder.mul(task, I64(2)), I64(which))])
+    builder.store(builder.call(module.globals[name], []), place)
 
 
 def _pause(module: ir.Module) -> ir.Function:

@@ -30,7 +30,7 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.transposed_convolution import transposed_convolution_tasks
-from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd import pack_winograd_weights, suitable_outputs, winograd_tasks
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 
@@ -164,32 +164,38 @@ def _convolution(context: _Context, node: Node) -> Lowering:
     )
     oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
     plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
-    if (
-        context.options.winograd
-        and plain
-        and (kh, kw) == (3, 3)
-        and is_suitable(ic, oc, y.shape[1], y.shape[2], context.target)
-    ):
-        weights, biases = context.packer.once(
-            ("winograd", *node.inputs[1:3]),
-            lambda: pack_winograd_weights(
-                context.packer[node.inputs[1]],
-                context.bias(node, oc),
-                context.target,
-                context.packer.allocate,
-            ),
-        )
-        return winograd_tasks(
-            x,
-            y,
-            epilogue.residual,
-            weights,
-            biases,
-            context.target,
-            activation=epilogue.activation,
-            slope=epilogue.slope,
-        )
+    if context.options.winograd and plain and (kh, kw) == (3, 3):
+        outputs = suitable_outputs(ic, oc, y.shape[1], y.shape[2], context.target)
+        if outputs:
+            return _winograd(context, node, outputs, epilogue)
     return _direct(context, node, geometry, epilogue), []
+
+
+def _winograd(context: _Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
+    """Lower a 3×3 convolution to Winograd's with tiles of so many outputs."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weights, biases = context.packer.once(
+        ("winograd", outputs, *node.inputs[1:3]),
+        lambda: pack_winograd_weights(
+            context.packer[node.inputs[1]],
+            context.bias(node, y.shape[3]),
+            outputs,
+            context.target,
+            context.packer.allocate,
+        ),
+    )
+    return winograd_tasks(
+        x,
+        y,
+        epilogue.residual,
+        weights,
+        biases,
+        outputs,
+        context.target,
+        activation=epilogue.activation,
+        slope=epilogue.slope,
+        threads=context.options.threads,
+    )
 
 
 def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
