@@ -81,6 +81,7 @@ class CpuProgram:
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
         self._lock = threading.Lock()
+        self._planning = threading.Lock()  # one plan at a time: they share packed weights
         self._yield = llvm.yield_function()
         self._closed = False
 
@@ -123,17 +124,28 @@ class CpuProgram:
         return {name: np.concatenate([r[name] for r in results]) for name in self._computed}
 
     def _plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
+        plan = self._known(shapes)
+        if plan is not None:
+            return plan
+        with self._planning:
+            return self._known(shapes) or self._make_plan(shapes)
+
+    def _known(self, shapes: tuple[Shape, ...]) -> NativeProgram | None:
+        """Return the plan for these shapes, if there is one already."""
         with self._lock:
             plan = self._plans.get(shapes)
             if plan is not None:
                 self._plans.move_to_end(shapes)
-                return plan
-            packer = self._packer
+            return plan
+
+    def _make_plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
+        packer = self._packer
         if packer is None:  # closed by another thread since the call began
             raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
         lowered = lower(self._graph, types, packer, self._target, self._options)
+        packer.finish(self._team.run)
         plan = build_program(lowered, self._computed, self._store)
         with self._lock:
             if not self._closed:

@@ -103,9 +103,7 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
         # Panels first: threads that share a panel fetch it twice.
         block_parts = _parts(blocks, SIDE_BYTES // panel_bytes)
         cuts = [
-            Chunks(r, b)
-            for r in _parts(rows, SIDE_BYTES // max(1, row_bytes))
-            for b in block_parts
+            Chunks(r, b) for r in _parts(rows, SIDE_BYTES // max(1, row_bytes)) for b in block_parts
         ]
     for evenly in (EVENLY, 1):
         for cut in cuts:

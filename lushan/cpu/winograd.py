@@ -1,6 +1,7 @@
 """Winograd's convolution of 3×3 at stride 1: a quarter of the multiplications, in three stages.
 
-The meaning is ``lushan.reference.convolution``; ``winograd_transform`` has the numbers. A picture
+The meaning is ``lushan.reference.convolution``; ``winograd_transform`` has the numbers, and
+``winograd_packing`` the weights. A picture
 is cut into tiles of 4×4 outputs (2×2 where there would be too few). For a strip of tiles:
 
 1. each tile's 6×6 input becomes P = 36 numbers per input channel: transformed [P, tiles, IC];
@@ -11,15 +12,14 @@ The tiles of all pictures of a batch are one list. A panel's products are used u
 panel, so 2 and 3 stay in L2. With few weights, a chunk is a strip and does all three stages in its
 thread's scratch memory. With many, a chunk is a panel, and stage 1 is a task of its own.
 
-A height or width that is not a multiple of a tile's ends with a tile that overlaps the one before; it
-keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
+A height or width that is not a multiple of a tile's ends with a tile that overlaps the one before;
+it keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
 Each product is one long sum over the input channels, whatever the tiling.
 Left out: channels that do not fill vectors, other strides, and rows or columns below 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -35,12 +35,10 @@ from lushan.cpu.tiling import (
     WINOGRAD_SKEW,
     choose_winograd_outputs,
     choose_winograd_strips,
-    choose_winograd_vectors,
     winograd_products,
     winograd_tiles,
 )
 from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
-from lushan.cpu.winograd_transform import points, transform_weight
 
 
 def suitable_outputs(
@@ -54,27 +52,6 @@ def suitable_outputs(
     if input_channels % target.lanes or output_channels % target.lanes:
         return 0
     return choose_winograd_outputs(height, width, input_channels, output_channels)
-
-
-def pack_winograd_weights(
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    outputs: int,
-    target: Target,
-    allocate: Callable[[tuple[int, ...]], NDArray[np.float32]],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Transform weight [OC, 3, 3, IC] in float64 and pack it into panels of NR output channels.
-
-    Returns [OC/NR, P, IC, NR], the order in which a chunk reads it, and bias [OC].
-    """
-    oc, _, _, ic = weight.shape
-    nr = choose_winograd_vectors(oc, target) * target.lanes
-    side = points(outputs)
-    packed = allocate((oc // nr, side * side, ic, nr))
-    for panel, part in zip(packed, weight.reshape(-1, nr, 3, 3, ic), strict=True):
-        taps = np.ascontiguousarray(part.transpose(1, 2, 3, 0))
-        panel.reshape(side, side, ic, nr)[:] = transform_weight(taps, outputs)
-    return packed, np.ascontiguousarray(bias, np.float32)
 
 
 def winograd_tasks(
