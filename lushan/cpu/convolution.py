@@ -344,9 +344,7 @@ class _Emitter:
         pointers = [stream.start for stream in streams]
         return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
 
-    def _terms(
-        self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]
-    ) -> list[Value]:
+    def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
         steps = kernel.turn(self.target)
 
