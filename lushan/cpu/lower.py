@@ -156,7 +156,7 @@ def _convolution(context: _Context, node: Node) -> Lowering:
     """Lower a convolution, fused or not: Winograd's where it pays, else direct."""
     options: dict[str, Any] = node.options
     geometry = Geometry(options["stride"], options["padding"], options["dilation"])
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    y = context.planes[node.name]
     epilogue = Epilogue(
         context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
         options.get("activation", "none"),

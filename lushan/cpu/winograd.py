@@ -11,8 +11,8 @@ The tiles of all pictures of a batch are one list. A panel's products are used u
 panel, so 2 and 3 stay in L2. With few weights, a chunk is a strip and does all three stages in its
 thread's scratch memory. With many, a chunk is a panel, and stage 1 is a task of its own.
 
-A height or width that is not a multiple of a tile's ends with a tile that overlaps the one before; it
-keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
+A height or width that is not a multiple of a tile's ends with a tile that overlaps the one before;
+it keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
 Each product is one long sum over the input channels, whatever the tiling.
 Left out: channels that do not fill vectors, other strides, and rows or columns below 4.
 """
