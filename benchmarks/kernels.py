@@ -26,7 +26,7 @@ from lushan.cpu.packing import Packer
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors
-from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd import pack_winograd_weights, suitable_outputs, winograd_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.native_tasks import Memory, Runner
@@ -92,13 +92,19 @@ def layer(
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
     packer = Packer({}, target, code_store(target))
-    packed, biases = pack_winograd_weights(weight, bias, target, packer.allocate)
-    _, planes = winograd_tasks(x, y, None, packed, biases, target, activation="relu")
+    outputs = suitable_outputs(channels, channels, size, size, target) or 4
+
+    def winograd(weights: np.ndarray) -> tuple[list[Task], list[Plane]]:
+        options = {"activation": "relu"}
+        return winograd_tasks(x, y, None, weights, biases, outputs, target, **options)
+
+    packed, biases = pack_winograd_weights(weight, bias, outputs, target, packer.allocate)
+    _, planes = winograd(packed)
     memory = Memory([x, y, *planes])
     memory.put(x, random.standard_normal(x.shape, np.float32), 0.0)
     runs: dict[str, list[Runner]] = {"direct": [], "winograd": []}
     for _ in range(-(-COLD_BYTES // packed.nbytes) if cold else 1):
-        tasks, _ = winograd_tasks(x, y, None, packed.copy(), biases, target, activation="relu")
+        tasks, _ = winograd(packed.copy())
         runs["winograd"].append(Runner(tasks, memory, target))
     for _ in range(-(-COLD_BYTES // weight.nbytes) if cold else 1):
         task = direct(x, y, weight, bias, target, packer)
@@ -124,7 +130,7 @@ def main() -> None:
                 if turn:
                     times[name].append(spent)
         flop = 2 * arguments.batch * 9 * (size * channels) ** 2
-        chosen = is_suitable(channels, channels, size, size, target)
+        chosen = suitable_outputs(channels, channels, size, size, target) > 0
         for name, values in times.items():
             median, least = statistics.median(values), min(values)
             print(

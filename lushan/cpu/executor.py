@@ -29,7 +29,8 @@ from lushan.passes.plan_memory import ALIGNMENT
 
 TIMED = Driver(timed=True)
 PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
-MOST_ARENA_BYTES = 32 * 2**20  # what an L3 cache holds; a larger batch is run in parts
+# A larger batch is run in parts: half of what an L3 cache holds, for weights stream through it too.
+MOST_ARENA_BYTES = 16 * 2**20
 
 
 def compile(
@@ -114,9 +115,10 @@ class CpuProgram:
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        part = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
-        if part >= batch:
+        most = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+        if most >= batch:
             return self._run(arrays)
+        part = -(-batch // -(-batch // most))  # about equal ones
         results = [
             self._run({name: array[start : start + part] for name, array in arrays.items()})
             for start in range(0, batch, part)

@@ -214,31 +214,37 @@ def choose_winograd_strips(
     The sums are the same whatever the strips, so they may depend on the batch. All chunks
     together read the transformed weights, P·OC·IC numbers for P products, once per strip: strips
     are as long as their transformed input (P·IC numbers a tile) and products (P·NR) stay in L2.
-    Where weights outweigh the input of all tiles and that fits in two L2 caches, its P·IC·tiles
-    numbers are transformed once for all, and a chunk takes them through one panel: weights are
-    read once.
+    Or the input of all tiles, P·IC·tiles numbers, is transformed once for all, and a chunk takes
+    it through one panel: weights are read once, and the input once per panel. That is done where
+    weights outweigh an input that fits in two L2 caches, and where less is read that way.
     """
     products = winograd_products(outputs)
     vectors = choose_winograd_vectors(output_channels, target)
     panel = vectors * target.lanes
     panels = output_channels // panel
     transformed = FLOAT * products * input_channels * tiles
-    shared = output_channels > tiles and transformed <= 2 * L2_BYTES
+    weights = FLOAT * products * input_channels * output_channels
 
     def cost(rows: int) -> tuple[int, int]:  # cycles as in choose_tile, then rows done twice
         turns = -(-tiles // rows)
         return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
 
     rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cost)
-    per_tile = FLOAT * products * (panel + (0 if shared else input_channels))
-    if shared:
+
+    def strip(channels: int, most: int) -> int:  # tiles whose numbers stay in L2
+        fitting = L2_BYTES // (FLOAT * products * channels * rows)
+        return max(1, min(fitting, most)) * rows
+
+    own = strip(panel + input_channels, tiles // (FEWEST_CHUNKS * rows))
+    strips = -(-tiles // own)
+    outweighed = output_channels > tiles and transformed <= 2 * L2_BYTES
+    read_by_strips = strips * weights if weights > 2 * L2_BYTES else 0
+    if outweighed or panels * transformed + weights < read_by_strips:
         most = -(-tiles // (-(-FEWEST_CHUNKS // panels) * rows))
-    else:
-        most = tiles // (FEWEST_CHUNKS * rows)
-    strip = max(1, min(L2_BYTES // (per_tile * rows), most)) * rows
+        return WinogradStrips(Tile(rows, vectors), strip(panel, most), 1, shared=True)
     # Few strips go to more chunks by panels, each with the input transform for itself.
-    groups = panels if shared else -(-FEWEST_CHUNKS // -(-tiles // strip))
-    return WinogradStrips(Tile(rows, vectors), strip, -(-panels // groups), shared)
+    groups = -(-FEWEST_CHUNKS // strips)
+    return WinogradStrips(Tile(rows, vectors), own, -(-panels // groups), shared=False)
 
 
 CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
