@@ -26,7 +26,9 @@ from lushan.cpu.packing import Packer
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors
-from lushan.cpu.winograd import pack_winograd_weights, suitable_outputs, winograd_tasks
+from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
+from lushan.graph.weights import Factors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.native_tasks import Memory, Runner
@@ -68,7 +70,9 @@ def direct(
     x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target, packer: Packer
 ) -> Task:
     """Return the direct convolution, with weights of its own."""
-    packed = packer.panels(weight, bias, choose_vectors(y.shape[3], target))
+    packed = packer.reserve_panels(weight.shape, choose_vectors(y.shape[3], target))
+    packer.writer.write(Factors(weight, None), packed[0])
+    packed[1].reshape(-1)[: len(bias)] = bias
     geometry = Geometry((1, 1), (1, 1, 1, 1), (1, 1))
     return convolution_task(
         x,
@@ -96,9 +100,10 @@ def layer(
 
     def winograd(weights: np.ndarray) -> tuple[list[Task], list[Plane]]:
         options = {"activation": "relu"}
-        return winograd_tasks(x, y, None, weights, biases, outputs, target, **options)
+        return winograd_tasks(x, y, None, weights, bias, outputs, target, **options)
 
-    packed, biases = pack_winograd_weights(weight, bias, outputs, target, packer.allocate)
+    packed = packer.allocate(winograd_shape(weight.shape, outputs, target))
+    write_winograd_weights(Factors(weight, None), outputs, packed, packer.writer)
     _, planes = winograd(packed)
     memory = Memory([x, y, *planes])
     memory.put(x, random.standard_normal(x.shape, np.float32), 0.0)

@@ -11,7 +11,6 @@ import numpy as np
 
 from lushan import passes
 from lushan.cores import usable_cores
-from lushan.cpu import llvm
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
@@ -20,7 +19,7 @@ from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
-from lushan.cpu.team import Team
+from lushan.cpu.team import Team, yield_function
 from lushan.errors import GraphError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Shape
@@ -83,7 +82,7 @@ class CpuProgram:
         self._arenas: list[Array] = []
         self._lock = threading.Lock()
         self._planning = threading.Lock()  # one plan at a time: they share packed weights
-        self._yield = llvm.yield_function()
+        self._yield = yield_function()
         self._closed = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

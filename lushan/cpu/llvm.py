@@ -6,12 +6,10 @@ so threads do not compile in parallel.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Mapping
 from functools import cache
 
-import llvmlite
 import llvmlite.binding as llvm
 
 from lushan.cpu.target import Target
@@ -23,11 +21,6 @@ _lock = threading.Lock()
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-
-
-def version() -> str:
-    """Return the versions of llvmlite and LLVM: part of the key of everything that is cached."""
-    return f"{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
 
 
 def host() -> tuple[str, str, frozenset[str]]:
@@ -81,12 +74,3 @@ class Code:
         if not found:
             raise KeyError(name)
         return found
-
-
-def yield_function() -> int:
-    """Return the address of the system's "let others run" function, 0 where there is none."""
-    try:
-        function = ctypes.CDLL(None).sched_yield
-    except (OSError, AttributeError, TypeError):
-        return 0
-    return ctypes.cast(function, ctypes.c_void_p).value or 0

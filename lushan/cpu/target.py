@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from lushan.cpu.host import host
 from lushan.errors import UsageError
 
 LEVELS = ("avx512", "avx2", "generic")  # best first
@@ -50,9 +51,7 @@ def detect(level: str | None = None) -> Target:
 
 @cache
 def _available() -> tuple[Target, ...]:
-    from lushan.cpu import llvm
-
-    cpu, triple, features = llvm.host()
+    cpu, triple, features = host()
     x86 = triple.startswith(("x86_64", "amd64"))
     found = []
     if x86 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:

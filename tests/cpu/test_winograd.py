@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lushan.cpu.activation import Activation
-from lushan.cpu.memory import WeightMemory
+from lushan.cpu.code import code_store
+from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane
 from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips, winograd_products
-from lushan.cpu.winograd import pack_winograd_weights, suitable_outputs, winograd_tasks
+from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
 from lushan.cpu.winograd_transform import (
     FINITE,
     TAPS,
@@ -28,6 +30,7 @@ from lushan.cpu.winograd_transform import (
     transform_weight,
 )
 from lushan.graph.interpret import MEANINGS
+from lushan.graph.weights import Factors
 from lushan.reference.convolution import convolution
 from support.native_tasks import each_target, run_tasks
 
@@ -62,9 +65,11 @@ def layer(
     plane = Plane("x", x.shape, halo)
     y = Plane("y", (n, height, width, weight.shape[0]), halo[::-1])
     other = None if residual is None else Plane("residual", residual.shape, halo)
-    packed, biases = pack_winograd_weights(weight, bias, outputs, target, WeightMemory().allocate)
+    packed = np.empty(winograd_shape(weight.shape, outputs, target), np.float32)
+    writer = PanelWriter(target, code_store(target))
+    write_winograd_weights(Factors(weight, None), outputs, packed, writer)
     tasks, temporaries = winograd_tasks(
-        plane, y, other, packed, biases, outputs, target, activation=activation, slope=slope
+        plane, y, other, packed, bias, outputs, target, activation=activation, slope=slope
     )
     inputs = {plane: x} if other is None else {plane: x, other: residual}
     (result,) = run_tasks(tasks, inputs, [y], target, between=temporaries, halo=0.0)
