@@ -285,10 +285,19 @@ class _Emitter:
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
+            if residual is not None:
+                self._fetch(residual)
             sums = self._sum(x, streams, block)
             self._finish(sums, y, residual, block)
 
         e.loop(0, width, tile, step=pixels)
+
+    def _fetch(self, residual: Value) -> None:
+        """Ask for the residual of a tile, which is needed when its sums are done."""
+        for m in range(self.kernel.tile.pixels):
+            for line in range(0, self.nr, LINE):
+                at = m * self.kernel.output_pixel + line
+                self.e.prefetch(residual, at, level=1)
 
     def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
         """Return what the first tiles of a panel fetch of a later one: each its share."""
