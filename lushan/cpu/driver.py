@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from lushan.cpu.emit import I8, I64, SIGNATURE
+from lushan.cpu.emit import I8, I32, I64, SIGNATURE
 from lushan.cpu.target import Target
 
 KERNEL, ARGUMENTS, CHUNKS, WAITS = range(4)  # the columns of the table of tasks
@@ -42,11 +42,11 @@ class Driver:
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
         arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        _emit(function, pauses=target.cpu.startswith("x86") or target.level != "generic")
+        _emit(function, target)
         return str(module)
 
 
-def _emit(function: ir.Function, *, pauses: bool) -> None:
+def _emit(function: ir.Function, target: Target) -> None:
     bases, table, count, counters, finished, yielding = function.args
     entry, task, waiting, claim, work, following, last = (
         function.append_basic_block(name)
@@ -67,7 +67,7 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
     builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, claim)
 
     builder.position_at_end(waiting)
-    wait_end = _wait(builder, finished, unreported, before, yielding, pauses=pauses)
+    wait_end = _wait(builder, finished, unreported, before, yielding, target)
     builder.branch(claim)
 
     builder.position_at_end(claim)
@@ -96,7 +96,7 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
     for phi, value in ((total, next_before), (rest, own)):
         phi.add_incoming(I64(0), entry)
         phi.add_incoming(value, following)
-    _wait(builder, finished, rest, total, yielding, pauses=pauses)
+    _wait(builder, finished, rest, total, yielding, target)
     builder.ret_void()
 
 
@@ -106,8 +106,7 @@ def _wait(
     unreported: ir.Value,
     wanted: ir.Value,
     yielding: ir.Value,
-    *,
-    pauses: bool,
+    target: Target,
 ) -> ir.Block:
     """Report chunks as done, then wait until ``wanted`` are; return the block after it."""
     function = builder.function
@@ -124,8 +123,7 @@ def _wait(
     builder.cbranch(builder.icmp_signed(">=", here, wanted), end, spin)
 
     builder.position_at_end(spin)
-    if pauses:
-        builder.call(_pause(function.module), [])
+    _pause(builder, target)
     more = builder.add(turns, I64(1))
     builder.cbranch(builder.icmp_signed("<", more, I64(_SPINS)), look, patience)
 
@@ -146,9 +144,16 @@ def _wait(
     return end
 
 
-def _pause(module: ir.Module) -> ir.Function:
-    """Return x86's hint that this is a waiting loop."""
-    name = "llvm.x86.sse2.pause"
+def _pause(builder: ir.IRBuilder, target: Target) -> None:
+    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    if target.is_x86:
+        name, operands = "llvm.x86.sse2.pause", []
+    elif target.is_aarch64:
+        name, operands = "llvm.aarch64.hint", [I32(1)]  # YIELD
+    else:
+        return
+    module = builder.module
     if name not in module.globals:
-        ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
-    return module.globals[name]
+        types = [operand.type for operand in operands]
+        ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
+    builder.call(module.globals[name], operands)

@@ -25,6 +25,12 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
+@cache
+def _initialize_all() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
 def version() -> str:
     """Return the versions of llvmlite and LLVM: part of the key of everything that is cached."""
     return f"{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
@@ -43,14 +49,15 @@ def host() -> tuple[str, str, frozenset[str]]:
 
 def _machine(target: Target) -> llvm.TargetMachine:
     _initialize()
-    triple = llvm.Target.from_triple(llvm.get_process_triple())
-    return triple.create_target_machine(
+    if target.triple != llvm.get_process_triple():
+        _initialize_all()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
 
 
 def compile_object(text: str, target: Target) -> bytes:
-    """Compile LLVM IR text to an object file."""
+    """Compile LLVM IR text to an object file, for this machine or another one."""
     machine = _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
