@@ -57,7 +57,7 @@ def fits(tile: Tile, target: Target) -> bool:
 def _rows(
     table: Mapping[int, Mapping[int, Sequence[int]]], vectors: int, most: int, target: Target
 ) -> list[int]:
-    """Return the pixels (or rows) in ``table`` that make a tile with ``vectors``: at most so many."""
+    """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
     known = table[target.registers][vectors]
     return [pixels for pixels in known if pixels <= most and fits(Tile(pixels, vectors), target)]
 
