@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from lushan.cpu import llvm, target
 from lushan.cpu.driver import Driver
-from lushan.cpu.target import AARCH64, LEVELS, detect
+from lushan.cpu.packing import PackingKernel
+from lushan.cpu.target import AARCH64, LEVELS, Target, detect
 from lushan.errors import UsageError
+from support.lowering import lowered_for
+from support.native_tasks import targets
+from support.operator_graphs import OPERATOR_GRAPHS
+from support.random_graphs import random_weights
 
 AVX2 = {"avx2", "fma", "sse2"}
 AVX512 = {*AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl"}
@@ -63,6 +69,30 @@ def test_the_driver_has_no_foreign_word(levels: list[str]) -> None:
         text = Driver().emit("driver", detect(level))
         assert ("llvm.x86." in text) == detect(level).is_x86
         assert ("llvm.aarch64." in text) == detect(level).is_aarch64
+
+
+# What the code of a level must not have: the registers and words of a better one.
+FORBIDDEN = {
+    "generic": r"%[yz]mm|%k[0-7]\b|^\tv",
+    "avx2": r"%zmm|%k[0-7]\b|%[xy]mm(1[6-9]|2\d|3[01])\b",
+    "avx512": r"(?!)",
+    "neon": r"\b[zp]\d+\.[bhsd]\b",  # of the scalable vectors
+}
+NEEDED = {"generic": "mulps", "avx2": r"vfmadd.*%ymm", "avx512": r"vfmadd.*%zmm", "neon": "fmla"}
+
+
+@pytest.mark.parametrize("name", ("direct", "winograd", "pooling", "softmax", "transposed"))
+@pytest.mark.parametrize("wanted", [*targets(), AARCH64], ids=lambda wanted: wanted.level)
+def test_a_masked_level_uses_nothing_better(wanted: Target, name: str) -> None:
+    graph = OPERATOR_GRAPHS[name]
+    lowered = lowered_for(wanted, graph, random_weights(graph, 0), {"x": (1, 18, 21, 3)})
+    kernels = {task.kernel for step in lowered.steps for task in step.tasks}
+    together = ""
+    for kernel in (Driver(), PackingKernel(), *kernels):
+        listing = llvm.assembly(kernel.emit("kernel", wanted), wanted)
+        assert not re.findall(FORBIDDEN[wanted.level], listing, re.MULTILINE), kernel
+        together += listing
+    assert re.search(NEEDED[wanted.level], together) or name == "pooling"
 
 
 def test_an_arm_machine_runs_what_is_compiled_for_arm(levels: list[str]) -> None:
