@@ -76,8 +76,11 @@ class Code:
 
     def __init__(self, target: Target, objects: Mapping[str, bytes]) -> None:
         with _lock:
-            # MCJIT takes ownership of the target machine: one for each engine.
-            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+            # MCJIT takes ownership of the target machine: one for each engine. llvmlite's memory
+            # manager keeps code near its constants: too far apart (2 GiB), LLVM ends the process.
+            self._engine = llvm.create_mcjit_compiler(
+                llvm.parse_assembly(""), _machine(target), use_lmm=True
+            )
             for data in objects.values():
                 self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             self._engine.finalize_object()
