@@ -27,6 +27,11 @@ class CodeStore:
         self._loaded: list[llvm.Code] = []
         self._lock = threading.Lock()
 
+    @property
+    def kernels(self) -> int:
+        """How many kernels this process has needed so far."""
+        return len(self._addresses)
+
     def addresses(self, kernels: Iterable[Kernel]) -> dict[Kernel, int]:
         """Return the address of each kernel, compiling what is missing."""
         wanted = list(dict.fromkeys(kernels))
