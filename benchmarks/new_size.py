@@ -49,7 +49,9 @@ def main() -> int:
             worst = max(worst, first - later)
             if not options.filling:
                 size = f"{height}x{width}"
-                print(f"{size:<8} first {first:6.1f} ms   later {later:6.1f}   {first - later:+.1f}")
+                print(
+                    f"{size:<8} first {first:6.1f} ms   later {later:6.1f}   {first - later:+.1f}"
+                )
     if options.filling:
         return 0
     verdict = "at most" if worst <= options.limit else "FAILED: more than"

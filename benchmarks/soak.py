@@ -74,9 +74,7 @@ def held_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def soak(
-    recognizer: Recognizer, runs: int, sizes: tuple[int, int], most: int, seed: int
-) -> Record:
+def soak(recognizer: Recognizer, runs: int, sizes: tuple[int, int], most: int, seed: int) -> Record:
     """Run random pictures, and print how it goes."""
     random = np.random.default_rng(seed)
     store = code_store(detect())
