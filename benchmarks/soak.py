@@ -1,6 +1,6 @@
-"""Thousands of pictures of random batches and sizes through one recognizer: does memory grow?
+"""Whether memory grows with thousands of batches of random sizes through one recognizer.
 
-Run: python benchmarks/soak.py [--model resnet20_cifar] [--runs 10000] [--smallest 16] [--largest 64]
+Run: python benchmarks/soak.py [--model resnet20_cifar] [--runs 10000] [--largest 64] [--batch 8]
 Every run has a batch, height and width of its own, so nearly every one needs a new plan. Printed at
 every twentieth of the runs: the memory the process holds, the kernels compiled so far, milliseconds
 of a run, most of them for the plan, and the slowest run. It fails, with exit status 1, when

@@ -6,12 +6,10 @@ so threads do not compile in parallel.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Mapping
 from functools import cache
 
-import llvmlite
 import llvmlite.binding as llvm
 
 from lushan.cpu.target import Target
@@ -29,11 +27,6 @@ def _initialize() -> None:
 def _initialize_all() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-
-
-def version() -> str:
-    """Return the versions of llvmlite and LLVM: part of the key of everything that is cached."""
-    return f"{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
 
 
 def host() -> tuple[str, str, frozenset[str]]:
@@ -91,12 +84,3 @@ class Code:
         if not found:
             raise KeyError(name)
         return found
-
-
-def yield_function() -> int:
-    """Return the address of the system's "let others run" function, 0 where there is none."""
-    try:
-        function = ctypes.CDLL(None).sched_yield
-    except (OSError, AttributeError, TypeError):
-        return 0
-    return ctypes.cast(function, ctypes.c_void_p).value or 0

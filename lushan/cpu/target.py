@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
+from lushan.cpu.host import host
 from lushan.errors import UsageError
 
 LEVELS = ("avx512", "avx2", "neon", "generic")  # best first
@@ -66,9 +67,7 @@ def detect(level: str | None = None) -> Target:
 
 @cache
 def _available() -> tuple[Target, ...]:
-    from lushan.cpu import llvm
-
-    cpu, triple, features = llvm.host()
+    cpu, triple, features = host()
     baseline = Target("generic", triple, "x86-64", "", 4, 16, False)
     if baseline.is_aarch64:
         return (replace(AARCH64, triple=triple, cpu=cpu),)

@@ -19,6 +19,7 @@ from lushan.cpu.lower import Lowered
 from lushan.cpu.packing import PackingKernel
 from lushan.cpu.target import AARCH64, Target, detect
 from lushan.cpu.task import Plane
+from lushan.cpu.winograd_packing import WinogradWeightKernel
 from lushan.errors import UsageError
 from lushan.graph import interpret
 from lushan.graph.ir import Graph
@@ -32,6 +33,13 @@ from support.operator_graphs import OPERATOR_GRAPHS
 from support.random_graphs import Case, cases, random_weights
 
 ELF_AARCH64 = 183
+BESIDE_TASKS = (
+    Driver(),
+    Driver(timed=True),
+    PackingKernel(),
+    WinogradWeightKernel(2),
+    WinogradWeightKernel(4),
+)
 Arrays = Mapping[str, np.ndarray]
 OUTSIDE = " of the caller"  # what lowering calls the plane of an input
 
@@ -53,7 +61,7 @@ def symbols(elf: bytes) -> Iterator[tuple[str, bool]]:
 def check_objects(lowered: Lowered) -> int:
     """Compile every kernel, and return how many there are."""
     kernels = {task.kernel for step in lowered.steps for task in step.tasks}
-    for kernel in (Driver(), PackingKernel(), *kernels):
+    for kernel in (*BESIDE_TASKS, *kernels):
         elf = object_file(kernel, "kernel", AARCH64)
         assert elf[:5] == b"\x7fELF\x02", kernel
         assert struct.unpack_from("<H", elf, 18)[0] == ELF_AARCH64, kernel

@@ -9,8 +9,10 @@ import pytest
 
 from lushan.cpu import llvm, target
 from lushan.cpu.driver import Driver
+from lushan.cpu.host import Host
 from lushan.cpu.packing import PackingKernel
 from lushan.cpu.target import AARCH64, LEVELS, Target, detect
+from lushan.cpu.winograd_packing import WinogradWeightKernel
 from lushan.errors import UsageError
 from support.lowering import lowered_for
 from support.native_tasks import targets
@@ -34,7 +36,7 @@ MACHINES = {
 def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Pretend to be a machine, and return its levels, best first."""
     (cpu, triple, features), levels = MACHINES[request.param]
-    monkeypatch.setattr(llvm, "host", lambda: (cpu, triple, frozenset(features)))
+    monkeypatch.setattr(target, "host", lambda: Host(cpu, triple, frozenset(features)))
     target._available.cache_clear()
     yield levels
     target._available.cache_clear()
@@ -46,7 +48,7 @@ def test_levels_of_machines(levels: list[str]) -> None:
         if level in levels:
             found = detect(level)
             assert found.level == level
-            assert found.triple == llvm.host()[1]
+            assert found.triple == target.host().triple
         else:
             with pytest.raises(UsageError, match=f"{level}.*{', '.join(levels)}"):
                 detect(level)
@@ -88,7 +90,7 @@ def test_a_masked_level_uses_nothing_better(wanted: Target, name: str) -> None:
     lowered = lowered_for(wanted, graph, random_weights(graph, 0), {"x": (1, 18, 21, 3)})
     kernels = {task.kernel for step in lowered.steps for task in step.tasks}
     together = ""
-    for kernel in (Driver(), PackingKernel(), *kernels):
+    for kernel in (Driver(), PackingKernel(), WinogradWeightKernel(4), *kernels):
         listing = llvm.assembly(kernel.emit("kernel", wanted), wanted)
         assert not re.findall(FORBIDDEN[wanted.level], listing, re.MULTILINE), kernel
         together += listing

@@ -72,6 +72,23 @@ def test_every_row_and_channel_count_has_a_tile(target: Target, table: str) -> N
             assert tiling.choose_tile(width, vectors, 8192, target).pixels <= min(width, 7)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 14, 28, 56, 112, 448])
+@pytest.mark.parametrize("blocks", [1, 2, 8, 16, 64])
+@pytest.mark.parametrize("panel_bytes", [2**13, 2**16, 2**18])
+def test_chunks_of_a_convolution_are_even(rows: int, blocks: int, panel_bytes: int) -> None:
+    """Two or four threads end together, wherever there is enough to share out."""
+    row_bytes = 2**14
+    cut = tiling.choose_chunks(rows, row_bytes, blocks, panel_bytes)
+    count = -(-rows // cut.rows) * -(-blocks // cut.blocks)
+    assert cut.rows <= rows
+    assert cut.blocks <= blocks
+    if rows * blocks >= 16 * tiling.FEWEST_CHUNKS:
+        assert count >= tiling.FEWEST_CHUNKS
+        assert count % tiling.EVENLY == 0
+    if blocks * panel_bytes > tiling.L2_BYTES:
+        assert max(cut.blocks * panel_bytes, cut.rows * row_bytes) <= tiling.SIDE_BYTES
+
+
 @each_target
 @pytest.mark.parametrize("prefetch", [False, True], ids=["cached", "prefetch"])
 def test_the_direct_kernel_keeps_its_sums_in_registers(target: Target, prefetch: bool) -> None:
@@ -85,9 +102,10 @@ def test_the_direct_kernel_keeps_its_sums_in_registers(target: Target, prefetch:
 
 
 @each_target
-def test_winograd_keeps_its_sums_in_registers(target: Target) -> None:
+@pytest.mark.parametrize("prefetch", [False, True], ids=["cached", "prefetch"])
+def test_winograd_keeps_its_sums_in_registers(target: Target, prefetch: bool) -> None:
     for tile in tiles("Winograd", target):
-        kernel = WinogradKernel(64, 128, tile, True, False)
+        kernel = WinogradKernel(4, 64, 128, tile, True, False, prefetch)
         assembly = llvm.assembly(kernel.emit("k", target), target)
         products = tile.pixels * tile.vectors
         loops = [

@@ -33,4 +33,7 @@ def lowered_for(
     )
     rewritten, folded = passes.apply(graph, weights, keep=keep)
     packer = Packer(folded, own, code_store(own))
-    return lower(rewritten, infer_types(rewritten, shapes), packer, target, Options(threads=2))
+    types = infer_types(rewritten, shapes)
+    lowered = lower(rewritten, types, packer, target, Options(threads=2))
+    packer.finish(lambda work: work(0))
+    return lowered
