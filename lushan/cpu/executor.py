@@ -20,7 +20,7 @@ from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.team import Team, yield_function
-from lushan.errors import GraphError
+from lushan.errors import GraphError, UsageError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Shape
 from lushan.graph.verify import infer_types, verify
@@ -45,14 +45,23 @@ def compile(
 
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
     None is the best instruction set of this machine. ``winograd`` False computes every
-    convolution directly: slower, with a third of the rounding error.
+    convolution directly: slower, with a third of the rounding error. Raises UsageError for a
+    target that is another machine.
     """
+    host = detect()
+    target = target or host
+    if target.triple != host.triple:
+        raise UsageError(
+            "code for {triple} does not run on this machine, {host}: leave out the target",
+            triple=target.triple,
+            host=host.triple,
+        )
     verify(graph)
     check_weights(graph, weights)
     check_keep(graph, keep)
     rewritten, packed = passes.apply(graph, weights, keep=keep)
     options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, packed, tuple(keep), target or detect(), options)
+    return CpuProgram(rewritten, packed, tuple(keep), target, options)
 
 
 class CpuProgram:

@@ -7,18 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
-from lushan import passes
 from lushan.cpu.code import code_store
-from lushan.cpu.lower import Lowered, Options, lower
-from lushan.cpu.packing import Packer
+from lushan.cpu.lower import Lowered
 from lushan.cpu.program import _lives, _schedule, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.task import Place
 from lushan.graph.ir import Graph
-from lushan.graph.verify import infer_types
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
 from lushan.passes.plan_memory import plan_memory
+from support.lowering import lowered_for
 
 CASES = [
     ("resnet50", (1, 224, 224)),
@@ -32,10 +30,7 @@ def lowered_network(
     graph: Graph, shape: tuple[int, int, int], target: Target, keep: tuple[str, ...] = ()
 ) -> Lowered:
     weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
-    graph, weights = passes.apply(graph, weights, keep=keep)
-    packer = Packer(weights, target, code_store(target))
-    types = infer_types(graph, {INPUT: (*shape, 3)})
-    return lower(graph, types, packer, target, Options(threads=2))
+    return lowered_for(target, graph, weights, {INPUT: (*shape, 3)}, keep)
 
 
 @pytest.mark.parametrize("keep", [(), ("conv1", "layer2.0.relu")], ids=["none", "some"])
