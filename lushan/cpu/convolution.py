@@ -118,6 +118,13 @@ class Epilogue:
     slope: float = 0.0
 
 
+def choose_convolution_tile(
+    x: Plane, y: Plane, geometry: Geometry, vectors: int, target: Target
+) -> Tile:
+    """Return the tile of a convolution whose weights are packed for so many vectors."""
+    return choose_tile(y.shape[2], vectors, FLOAT * geometry.stride[1] * x.shape[3], target)
+
+
 def convolution_task(
     x: Plane,
     y: Plane,
@@ -151,7 +158,7 @@ def convolution_task(
         pixel=geometry.stride[1] * x.shape[3],
         output_channels=oc,
         output_pixel=c,
-        tile=choose_tile(w, vectors, FLOAT * geometry.stride[1] * x.shape[3], target),
+        tile=choose_convolution_tile(x, y, geometry, vectors, target),
         residual=epilogue.residual is not None,
         prefetch=packed[0].nbytes > L2_BYTES,
         activation=epilogue.activation,
