@@ -1,10 +1,17 @@
-"""The quantised operators once more, as loops over Python integers and single float32 numbers."""
+"""Quantised operators as loops over Python integers and single float32 numbers, and quantising."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from lushan import passes
+from lushan.graph import interpret
+from lushan.graph.ir import Graph
+from lushan.passes.quantize import quantized_values
+from lushan.reference.quantization import range_parameters
 
 F = np.float32
 
@@ -81,3 +88,18 @@ def slow_finish(
         else:
             y[place] = max(v, F(0)) if relu else v
     return y
+
+
+def quantized(graph: Graph, weights: Mapping[str, Any], x: Any) -> tuple[Graph, Mapping[str, Any]]:
+    """Return a graph on bytes, for the ranges that its values have for the one input ``x``."""
+    plain, plain_weights = passes.apply(graph, weights)
+    names = quantized_values(plain)
+    values = interpret.compile(plain, plain_weights, keep=names)({graph.inputs[0].name: x})
+    parameters = {n: range_parameters(values[n].min(), values[n].max() + 1e-6) for n in names}
+    return passes.apply_and_quantize(graph, weights, parameters)
+
+
+def signal_to_noise(exact: Any, other: Any) -> float:
+    """Return the power of ``exact`` over that of the difference, in dB."""
+    noise = np.square(other.astype(np.float64) - exact).mean()
+    return 10 * np.log10(np.square(exact.astype(np.float64)).mean() / max(noise, 1e-300))
