@@ -29,9 +29,15 @@ from lushan.reference import (
     cross_entropy,
     linear,
     pooling,
+    quantization,
+    quantized_convolution,
+    quantized_linear,
+    quantized_pooling,
+    quantized_residual,
     residual,
     softmax,
 )
+from lushan.reference.quantization import QuantizationParameters
 
 
 def compile(  # the name every engine gives it
@@ -141,6 +147,26 @@ def _fused_convolution(
     return activated
 
 
+def _quantized_convolution(
+    x: Array,
+    x_zero_point: Array,
+    weight: Array,
+    weight_scale: Array,
+    bias: Array,
+    *ends: Array,
+    **options: Any,
+) -> Array:
+    """Convolve bytes; ``ends`` are a shortcut and its parameters, then those of the output."""
+    if len(ends) >= 3:
+        options["shortcut"] = (ends[0], QuantizationParameters(*ends[1:3]))
+    if len(ends) in (2, 5):
+        options["output"] = QuantizationParameters(*ends[-2:])
+    y: Array = quantized_convolution.quantized_convolution(
+        x, x_zero_point, weight, weight_scale, bias, **options
+    )
+    return y
+
+
 def _batch_norm_training(
     x: Array,
     weight: Array,
@@ -178,4 +204,11 @@ MEANINGS: Mapping[str, Callable[..., Any]] = {
     "linear": linear.linear,
     "softmax": softmax.softmax,
     "cross_entropy": cross_entropy.cross_entropy,
+    "quantize": quantization.quantize,
+    "dequantize": quantization.dequantize,
+    "quantized_convolution": _quantized_convolution,
+    "quantized_linear": quantized_linear.quantized_linear,
+    "quantized_max_pooling": quantized_pooling.quantized_max_pooling,
+    "quantized_global_average_pooling": quantized_pooling.quantized_global_average_pooling,
+    "quantized_zero_padding_shortcut": quantized_residual.quantized_zero_padding_shortcut,
 }

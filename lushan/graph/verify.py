@@ -10,7 +10,10 @@ from collections.abc import Mapping
 
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, Shape, TensorType, Value
-from lushan.graph.operators import FLOATS, INTEGERS, OPERATORS, output_types
+from lushan.graph.operators import BYTES, FLOATS, OPERATORS, output_types
+from lushan.graph.shape_rules import INTEGERS
+
+ELEMENTS = (*FLOATS, *INTEGERS, *BYTES)
 
 
 def verify(graph: Graph) -> None:
@@ -101,7 +104,7 @@ def _define(name: str, defined: set[str]) -> None:
 def _check_declaration(value: Value, *, known: bool) -> None:
     sizes = value.type.shape
     if (
-        value.type.dtype not in (*FLOATS, *INTEGERS)
+        value.type.dtype not in ELEMENTS
         or any(size is not None and size < 1 for size in sizes)
         or (known and None in sizes)
     ):
@@ -110,7 +113,7 @@ def _check_declaration(value: Value, *, known: bool) -> None:
             "and elements one of {known}",
             name=value.name,
             type=str(value.type),
-            known=", ".join((*FLOATS, *INTEGERS)),
+            known=", ".join(ELEMENTS),
         )
 
 

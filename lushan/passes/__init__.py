@@ -2,6 +2,10 @@
 
 A pass maps (graph, weights) to (graph, weights) with the same meaning; it never runs a network.
 The graph is verified before the first pass and after each one, so a wrong pass is found at once.
+
+One more stands apart, because it changes the numbers and must be told the ranges of values:
+``quantize``. It comes after all the others (``apply_and_quantize``), and the others leave alone
+what it made, so an engine that applies them takes a quantised graph like any.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from lushan.graph.ir import Graph
 from lushan.graph.verify import verify
 from lushan.passes.fold_batch_norm import fold_batch_norm
 from lushan.passes.fuse import fuse
+from lushan.passes.quantize import quantize
+from lushan.reference.quantization import QuantizationParameters
 
 
 class Pass(Protocol):
@@ -39,4 +45,13 @@ def apply(
     for rewrite, _ in PASSES:
         graph, weights = rewrite(graph, weights, keep=keep)
         verify(graph)
+    return graph, weights
+
+
+def apply_and_quantize(
+    graph: Graph, weights: Mapping[str, Array], parameters: Mapping[str, QuantizationParameters]
+) -> tuple[Graph, Mapping[str, Array]]:
+    """Run every pass, then ``quantize`` with ``parameters``; return graph and weights."""
+    graph, weights = quantize(*apply(graph, weights), parameters)
+    verify(graph)
     return graph, weights

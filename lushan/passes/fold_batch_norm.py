@@ -12,8 +12,8 @@ After, with ``scale = gamma / sqrt(variance + epsilon)``::
 At inference the statistics are constants, so batch norm is a linear map per channel and the
 convolution can absorb it. A pair stays as it is when something else reads ``c``: another node, an
 output, or a value the caller keeps; and when what should be a parameter is computed by a node, or
-updated by one: then it is no constant. The new parameters are called ``{y}.folded.weight`` and
-``{y}.folded.bias``, so that a weight shared by several convolutions stays intact for the others.
+updated by one: then it is no constant. The new parameters are called ``{c}.folded.weight`` and
+``{c}.folded.bias``, so that a weight shared by several convolutions stays intact for the others.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def fold_batch_norm(
     for node in graph.nodes:
         if node.name in folded:
             before = folded[node.name]
-            names = (f"{node.name}.folded.weight", f"{node.name}.folded.bias")
+            names = (f"{before.name}.folded.weight", f"{before.name}.folded.bias")
             shape = shape_of(weights, before.inputs[1])
             new[names[0]] = New(shape, partial(_folded_weight, node, before, weights))
             new[names[1]] = New(shape[:1], partial(_folded_bias, node, before, weights))

@@ -8,6 +8,8 @@ results keep the float type of the input. One file holds one operator or one fam
     convolution  transposed_convolution  batch_norm  activation  pooling  residual  linear
     softmax  cross_entropy
 
+and ``quantization`` with the ``quantized_`` operators, which compute on bytes, forward only.
+
 Dimension letters, the same in every file (``arrays.check_shapes`` reads them as specifications):
 
     N        pictures in the batch

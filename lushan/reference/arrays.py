@@ -7,6 +7,7 @@ silent float64 halves the speed and a silent float32 costs digits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from lushan.errors import UsageError
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+AnyArray: TypeAlias = npt.NDArray[Any]
 
 
 def check_shapes(operator: str, **arrays: tuple[FloatArray | None, str]) -> dict[str, int]:
@@ -26,16 +28,42 @@ def check_shapes(operator: str, **arrays: tuple[FloatArray | None, str]) -> dict
     float type, has another rank, has an empty axis, differs in float type, or when two arrays
     disagree about a letter.
     """
+    first: tuple[str, np.dtype[Any]] | None = None
+    for name, (array, _) in arrays.items():
+        if array is not None:
+            _check_type(operator, name, array, first)
+            first = first or (name, array.dtype)
+    return _check_sizes(operator, arrays)
+
+
+def check_elements(operator: str, **arrays: tuple[AnyArray | None, str, str]) -> dict[str, int]:
+    """Check the arrays of one call that have element types of their own, as ``check_shapes`` does.
+
+    ``x=(x, "N H W IC", "uint8")`` asks for four axes of bytes; "" asks for a single number.
+    """
+    for name, (array, _, element) in arrays.items():
+        if array is not None and not (isinstance(array, np.ndarray) and array.dtype == element):
+            raise UsageError(
+                "{operator}: {name} must be a NumPy array of {element}, got {received}",
+                operator=operator,
+                name=name,
+                element=element,
+                received=getattr(array, "dtype", type(array).__name__),
+            )
+    return _check_sizes(operator, {name: entry[:2] for name, entry in arrays.items()})
+
+
+def _check_sizes(
+    operator: str, arrays: Mapping[str, tuple[AnyArray | None, str]]
+) -> dict[str, int]:
+    """Check shapes against specifications and return each letter's size."""
     sizes: dict[str, int] = {}
     origin: dict[str, str] = {}
-    first: tuple[str, np.dtype[Any]] | None = None
     for name, (array, specification) in arrays.items():
         if array is None:
             continue
-        _check_type(operator, name, array, first)
-        first = first or (name, array.dtype)
         letters = specification.split()
-        leading = letters[0] == "..."
+        leading = letters[:1] == ["..."]
         letters = letters[1:] if leading else letters
         if array.ndim < len(letters) or (array.ndim > len(letters) and not leading):
             raise UsageError(
@@ -135,5 +163,5 @@ def channel_sum(array: FloatArray) -> FloatArray:
     return total.astype(array.dtype)
 
 
-def _shape(array: FloatArray | None) -> tuple[int, ...] | None:
+def _shape(array: AnyArray | None) -> tuple[int, ...] | None:
     return None if array is None else array.shape

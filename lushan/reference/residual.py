@@ -38,7 +38,7 @@ def zero_padding_shortcut(x: FloatArray, *, stride: int, channels: int) -> Float
     before those of x, the rest after. Raises UsageError when there are fewer channels than C.
     """
     check_shapes("zero_padding_shortcut", x=(x, "N H W C"))
-    before, after = _zero_channels(x.shape, stride, channels)
+    before, after = zero_channels(x.shape, stride, channels)
     picked = x[:, ::stride, ::stride]
     return np.pad(picked, ((0, 0), (0, 0), (0, 0), (before, after)))
 
@@ -49,7 +49,7 @@ def zero_padding_shortcut_backward(
     """Return grad_x of ``input_shape`` [N, H, W, C]: pixels that were not picked get 0."""
     N, H, W, C = input_shape
     channels = grad_y.shape[-1]
-    before, _ = _zero_channels(input_shape, stride, channels)
+    before, _ = zero_channels(input_shape, stride, channels)
     y_shape = (N, -(-H // stride), -(-W // stride), channels)
     check_gradient("zero_padding_shortcut_backward", grad_y, y_shape, grad_y.dtype)
     grad_x = np.zeros(input_shape, grad_y.dtype)
@@ -57,7 +57,7 @@ def zero_padding_shortcut_backward(
     return grad_x
 
 
-def _zero_channels(shape: tuple[int, ...], stride: int, channels: int) -> tuple[int, int]:
+def zero_channels(shape: tuple[int, ...], stride: int, channels: int) -> tuple[int, int]:
     """Return how many zero channels come before and after those of x."""
     added = channels - shape[3]
     if added < 0 or stride < 1:

@@ -114,6 +114,38 @@ def cross_entropy(draw: st.DrawFn) -> Drawn:
     return [(n, classes), target], {"label_smoothing": draw(st.sampled_from([0.0, 0.3, 1]))}
 
 
+def quantized_convolution(draw: st.DrawFn) -> Drawn:
+    """Draw as for a fused convolution, with the parameters of what is bytes."""
+    [x, weight, bias, *shortcut], options = fused_convolution(draw)
+    zero_point = draw(st.sampled_from([(), x[-1:]]))
+    shapes = [x, zero_point, weight, bias, bias]
+    shapes += [*shortcut, (), ()] if shortcut else []
+    shapes += [(), ()] if draw(st.booleans()) else []
+    kept = {name: options[name] for name in ("stride", "padding", "dilation", "groups")}
+    return shapes, {**kept, "activation": draw(st.sampled_from(["none", "relu"]))}
+
+
+def quantized_linear(draw: st.DrawFn) -> Drawn:
+    n, features, outputs = draw(small), draw(small), draw(small)
+    zero_point = draw(st.sampled_from([(), (features,)]))
+    return [(n, features), zero_point, (outputs, features), (outputs,), (outputs,)], {}
+
+
+def quantize(draw: st.DrawFn) -> Drawn:
+    [x], _ = elementwise(draw)
+    return [x, *(draw(st.sampled_from([(), x[-1:]])) for _ in range(2))], {}
+
+
+def with_numbers(drawn: Callable[[st.DrawFn], Drawn], count: int) -> Callable[[st.DrawFn], Drawn]:
+    """Add scales and zero points to what an operator takes."""
+
+    def more(draw: st.DrawFn) -> Drawn:
+        shapes, options = drawn(draw)
+        return [*shapes, *[()] * count], options
+
+    return more
+
+
 fractions = st.sampled_from([1e-5, 0.1, 1])
 DRAWN: dict[str, Callable[[st.DrawFn], Drawn]] = {
     "convolution": convolution,
@@ -134,6 +166,13 @@ DRAWN: dict[str, Callable[[st.DrawFn], Drawn]] = {
     "linear": linear,
     "softmax": elementwise,
     "cross_entropy": cross_entropy,
+    "quantize": quantize,
+    "dequantize": quantize,
+    "quantized_convolution": quantized_convolution,
+    "quantized_linear": quantized_linear,
+    "quantized_max_pooling": pooling,
+    "quantized_global_average_pooling": with_numbers(lambda draw: ([pictures(draw)], {}), 4),
+    "quantized_zero_padding_shortcut": with_numbers(shortcut, 1),
 }
 
 
@@ -141,19 +180,26 @@ def test_every_operator_is_drawn_and_has_a_meaning() -> None:
     assert DRAWN.keys() == OPERATORS.keys() == MEANINGS.keys()
 
 
+def element_types(operator: str, shapes: Shapes) -> list[str]:
+    listed = OPERATORS[operator].elements
+    if operator == "quantized_convolution" and len(shapes) >= 8:
+        listed = (*listed, "uint8")  # the shortcut
+    return [*listed, *["float32"] * len(shapes)][: len(shapes)]
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 @given(data=st.data())
 @settings(max_examples=60)
 def test_what_is_accepted_runs_with_the_shapes_foretold(operator: str, data: st.DataObject) -> None:
     shapes, options = data.draw(st.composite(DRAWN[operator])())
-    dtypes = ["float32"] * len(shapes)
+    dtypes = element_types(operator, shapes)
     if operator == "cross_entropy" and len(shapes[1]) == 1:
         dtypes[1] = data.draw(st.sampled_from(["int64", "int32"]))
     # Now and then an input that does not fit.
     if data.draw(st.integers(0, 3)) == 3:
         which = data.draw(st.integers(0, len(shapes) - 1))
         if data.draw(st.booleans()):
-            shapes[which] = (*shapes[which][:-1], shapes[which][-1] + 1)
+            shapes[which] = (*shapes[which][:-1], (shapes[which] or (1,))[-1] + 1)
         else:
             dtypes[which] = data.draw(st.sampled_from(["float64", "int64"]))
     most = OPERATORS[operator].outputs[1]
@@ -163,7 +209,8 @@ def test_what_is_accepted_runs_with_the_shapes_foretold(operator: str, data: st.
     node = make_node(operator, names, outputs, updates=updates, **options)
     check_signature(node)
 
-    arrays = [np.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+    filled = np.ones if OPERATORS[operator].elements else np.zeros  # a scale of 0 is none
+    arrays = [filled(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
     types = [TensorType(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
     unknown = [TensorType((None,) * len(shape), d) for shape, d in zip(shapes, dtypes, strict=True)]
     try:
@@ -222,6 +269,31 @@ def test_attributes_that_cannot_be(operator: str, name: str, value: Any) -> None
     check_signature(make_node(operator, inputs, ("y",), **options))
     with pytest.raises(GraphError, match=f"is no valid {name}"):
         check_signature(make_node(operator, inputs, ("y",), **{**options, name: value}))
+
+
+@pytest.mark.parametrize("count", [6, 9])
+def test_a_scale_without_a_zero_point(count: int) -> None:
+    types = [TensorType((1, 4, 4, 2), "uint8"), TensorType(()), TensorType((2, 1, 1, 2), "int8")]
+    types += [TensorType((2,)), TensorType((2,)), *[TensorType(())] * 4]
+    window = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    names = tuple(f"x{index}" for index in range(count))
+    node = make_node("quantized_convolution", names, ("y",), activation="none", **window)
+    check_signature(node)
+    with pytest.raises(GraphError, match="a scale or a zero point is missing"):
+        output_types(node, types[:count])
+
+
+def test_sums_that_could_leave_32_bits() -> None:
+    types = [TensorType((1, 65794), "uint8"), TensorType(()), TensorType((2, 65794), "int8")]
+    types += [TensorType((2,))] * 2
+    node = make_node("quantized_linear", tuple("xzwsb"), ("y",))
+    with pytest.raises(GraphError, match="65794 products of bytes does not fit 32 bits"):
+        output_types(node, types)
+    plane = [TensorType((1, 4096, None, 1), "uint8"), *[TensorType(())] * 4]
+    node = make_node("quantized_global_average_pooling", tuple("xabcd"), ("y",))
+    output_types(node, plane)
+    with pytest.raises(GraphError, match="a plane of 4096×4096 bytes does not fit 32 bits"):
+        output_types(node, [TensorType((1, 4096, 4096, 1), "uint8"), *plane[1:]])
 
 
 @pytest.mark.parametrize("operator", ["softmax", "prelu"])

@@ -32,9 +32,9 @@ output bn
 """
 GOLDEN_AFTER = """\
 input input: float32[?, ?, ?, 3]
-parameter bn.folded.weight: float32[4, 3, 3, 3]
-parameter bn.folded.bias: float32[4]
-bn = convolution(input, bn.folded.weight, bn.folded.bias) dilation=(1,1) groups=1 \
+parameter conv.folded.weight: float32[4, 3, 3, 3]
+parameter conv.folded.bias: float32[4]
+bn = convolution(input, conv.folded.weight, conv.folded.bias) dilation=(1,1) groups=1 \
 padding=(1,1,1,1) stride=(1,1): float32[?, ?, ?, 4]
 output bn
 """
@@ -66,7 +66,7 @@ def test_golden_text() -> None:
     assert to_text(graph) == GOLDEN_BEFORE
     folded, new = fold_batch_norm(graph, weights)
     assert to_text(folded) == GOLDEN_AFTER
-    assert new.keys() == {"bn.folded.weight", "bn.folded.bias"}
+    assert new.keys() == {"conv.folded.weight", "conv.folded.bias"}
     assert weights.keys() == {value.name for value in graph.parameters}
 
 
