@@ -20,7 +20,8 @@ import numpy as np
 
 from lushan.cpu import llvm
 from lushan.cpu.code import code_store
-from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
+from lushan.cpu.convolution import Epilogue, convolution_task
+from lushan.cpu.convolution_loops import Geometry
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.packing import Packer
 from lushan.cpu.target import LEVELS, Target, detect

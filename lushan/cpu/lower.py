@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
-from lushan.cpu.convolution import Epilogue, Geometry, choose_convolution_tile, convolution_task
+from lushan.cpu.convolution import Epilogue, convolution_task
+from lushan.cpu.convolution_loops import Geometry, choose_convolution_tile
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,14 @@ class Kernel(Protocol):
 class Plane:
     """A value of shape [N, H, W, C] in memory; [N, C] is a plane of height and width 1.
 
-    ``halo`` is (top, bottom, left, right), in pixels. Strides and offsets are in elements.
+    ``halo`` is (top, bottom, left, right), in pixels; an element has ``itemsize`` bytes. Strides
+    and offsets are in elements.
     """
 
     value: str
     shape: tuple[int, int, int, int]
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    itemsize: int = FLOAT
 
     @property
     def row(self) -> int:
@@ -59,7 +61,7 @@ class Plane:
     @property
     def bytes(self) -> int:
         """Bytes of the whole plane, halo included."""
-        return FLOAT * self.shape[0] * self.image
+        return self.itemsize * self.shape[0] * self.image
 
     @property
     def is_dense(self) -> bool:
@@ -68,7 +70,7 @@ class Plane:
 
     def at(self, element: int | None = None) -> Place:
         """Return the place of an element; of the first real pixel without one."""
-        return Place(self.value, FLOAT * (self.origin if element is None else element))
+        return Place(self.value, self.itemsize * (self.origin if element is None else element))
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Place:
     offset: int
 
 
-Argument: TypeAlias = "int | Place | NDArray[np.float32]"
+Argument: TypeAlias = "int | Place | NDArray[Any]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from lushan.cpu.task import FLOAT
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
 L1_WAYS, L1_WAY_BYTES = 8, 4096  # 32 KiB; larger ones have more ways of the same size
-LINE = 16  # float32 of a cache line
+LINE_BYTES = 64  # of a cache line
+LINE = 16  # float32 of one
 # The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
 # there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
 PREFETCHING_TILES = 4

@@ -1,0 +1,446 @@
+"""The loops of a direct convolution, whatever its numbers are: float32, or bytes and int8.
+
+A kernel goes through rectangles of output rows × panels of output channels. In a row it makes tiles
+of MR pixels × NV vectors of channels, with all their sums in registers, one long sum each. What
+one step of a sum is, how sums start and what becomes of them say ``convolution`` and
+``quantized_convolution``. The input has its padding in memory already, so no border is checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Any
+
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
+from lushan.cpu.target import Target
+from lushan.cpu.task import Argument as TaskArgument
+from lushan.cpu.task import Plane
+from lushan.cpu.tiling import (
+    LINE_BYTES,
+    PREFETCHING_TILES,
+    Chunks,
+    Tile,
+    choose_chunks,
+    choose_tile,
+    unrolling,
+)
+
+
+class Argument(IntEnum):
+    """The task's arguments, by place. Strides are in elements."""
+
+    X = 0  # and X + 1: base and offset of the window of the first output pixel
+    WEIGHTS = 2
+    CONSTANTS = 3  # of each output channel: where its sums start, or what becomes of them
+    Y = 4  # and Y + 1
+    RESIDUAL = 6  # and RESIDUAL + 1
+    X_ROW = 8  # from the window of one output row to that of the next
+    Y_ROW = auto()
+    RESIDUAL_ROW = auto()
+    X_IMAGE = auto()
+    Y_IMAGE = auto()
+    RESIDUAL_IMAGE = auto()
+    X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
+    ROWS_PER_IMAGE = auto()
+    ROWS = auto()  # of all pictures
+    WIDTH = auto()  # pixels of an output row, at least the tile's
+    ROWS_PER_CHUNK = auto()
+    ROW_CHUNKS = auto()
+    BLOCKS_PER_CHUNK = auto()
+    BLOCKS = auto()  # panels of NR output channels
+    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
+
+
+@dataclass(frozen=True)
+class SlidingKernel:
+    """What the loops depend on: everything but height, width and batch.
+
+    ``window`` is (KH, KW); ``terms`` the input channels of one position of it; ``tap`` the
+    elements from one column of the window to the next, ``pixel`` from one output pixel's window
+    to the next, ``output_pixel`` from one output pixel to the next in output and residual.
+    ``prefetch`` says whether the weights come from memory, so that the next panel should be on
+    its way while this one is used.
+    """
+
+    window: tuple[int, int]
+    terms: int
+    tap: int
+    pixel: int
+    output_channels: int
+    output_pixel: int
+    tile: Tile
+    residual: bool
+    prefetch: bool
+
+    @property
+    def step(self) -> int:
+        """The terms that one step of a sum takes."""
+        return 1
+
+    @property
+    def steps(self) -> int:
+        """The steps of one position of the window; the last may take more than there are."""
+        return -(-self.terms // self.step)
+
+    def panel(self, target: Target) -> int:
+        """Return the elements of one packed panel of weights."""
+        return math.prod(self.window) * self.steps * self.step * self.channels(target)
+
+    def channels(self, target: Target) -> int:
+        """Return NR, the output channels of a panel."""
+        return self.tile.vectors * target.lanes
+
+    def turn(self, target: Target) -> int:
+        """Return the steps of the sum that one turn of the inner loop makes."""
+        return unrolling(self.steps, self.tile, target)
+
+    def blocks(self, target: Target) -> int:
+        """Return the number of panels."""
+        return -(-self.output_channels // self.channels(target))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution lies over its input: (height, width), padding on four sides."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+
+def choose_convolution_tile(
+    x: Plane, y: Plane, geometry: Geometry, vectors: int, target: Target
+) -> Tile:
+    """Return the tile of a convolution whose weights are packed for so many vectors."""
+    pixel_bytes = x.itemsize * geometry.stride[1] * x.shape[3]
+    return choose_tile(y.shape[2], vectors, pixel_bytes, target)
+
+
+def sliding(
+    x: Plane,
+    y: Plane,
+    geometry: Geometry,
+    window: tuple[int, int],
+    groups: int,
+    vectors: int,
+    target: Target,
+) -> dict[str, Any]:
+    """Return the fields of a kernel that say how it slides, for weights [OC, KH, KW, IC/groups].
+
+    ``window`` is (KH, KW). Columns of it that follow each other in memory are one run of terms.
+    """
+    kh, kw = window
+    run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
+    return {
+        "window": (kh, kw // run),
+        "terms": x.shape[3] // groups * run,
+        "tap": geometry.dilation[1] * x.shape[3],
+        "pixel": geometry.stride[1] * x.shape[3],
+        "output_channels": y.shape[3] // groups,
+        "output_pixel": y.shape[3],
+        "tile": choose_convolution_tile(x, y, geometry, vectors, target),
+    }
+
+
+def sliding_arguments(
+    kernel: SlidingKernel,
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+    geometry: Geometry,
+    weights: NDArray[Any],
+    constants: NDArray[Any],
+    *,
+    group: tuple[int, int],
+    target: Target,
+    threads: int,
+) -> tuple[dict[IntEnum, TaskArgument], int]:
+    """Return the arguments of a task of ``kernel``, and its number of chunks.
+
+    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
+    only guides what is prefetched.
+    """
+    index, groups = group
+    n, h, w, c = y.shape
+    ic, oc = x.shape[3] // groups, c // groups
+    top, _, left, _ = geometry.padding
+    blocks = kernel.blocks(target)
+    row_bytes = x.itemsize * geometry.stride[0] * x.row
+    cut: Chunks = choose_chunks(n * h, row_bytes, blocks, weights.nbytes // blocks)
+    row_chunks = -(-n * h // cut.rows)
+    shortcut = residual or y
+    arguments: dict[IntEnum, TaskArgument] = {
+        Argument.X: x.at(x.origin - top * x.row - left * x.shape[3] + index * ic),
+        Argument.WEIGHTS: weights,
+        Argument.CONSTANTS: constants,
+        Argument.Y: y.at(y.origin + index * oc),
+        Argument.RESIDUAL: shortcut.at(shortcut.origin + index * oc),
+        Argument.X_ROW: geometry.stride[0] * x.row,
+        Argument.Y_ROW: y.row,
+        Argument.RESIDUAL_ROW: shortcut.row,
+        Argument.X_IMAGE: x.image,
+        Argument.Y_IMAGE: y.image,
+        Argument.RESIDUAL_IMAGE: shortcut.image,
+        Argument.X_KERNEL_ROW: geometry.dilation[0] * x.row,
+        Argument.ROWS_PER_IMAGE: h,
+        Argument.ROWS: n * h,
+        Argument.WIDTH: w,
+        Argument.ROWS_PER_CHUNK: cut.rows,
+        Argument.ROW_CHUNKS: row_chunks,
+        Argument.BLOCKS_PER_CHUNK: cut.blocks,
+        Argument.BLOCKS: blocks,
+        Argument.THREADS: threads,
+    }
+    return arguments, row_chunks * -(-blocks // cut.blocks)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A pointer that moves by ``step`` elements on each turn of the inner loop.
+
+    ``lines`` cache lines from there on are prefetched.
+    """
+
+    start: Value
+    step: Value
+    lines: int
+
+
+class ConvolutionLoops:
+    """Emits a kernel; ``start``, ``step`` and ``store`` are left to say.
+
+    ``elements`` are the types of the numbers of x (weights have as many bytes) and of y; the
+    residual has that of x.
+    """
+
+    def __init__(
+        self,
+        kernel: SlidingKernel,
+        name: str,
+        target: Target,
+        elements: tuple[ir.Type, ir.Type],
+    ) -> None:
+        self.kernel = kernel
+        self.target = target
+        self.e = e = KernelEmitter(name, target)
+        self.nr = kernel.channels(target)
+        self.x = e.pointer(Argument.X, elements[0])
+        self.y = e.pointer(Argument.Y, elements[1])
+        self.residual = e.pointer(Argument.RESIDUAL, elements[0]) if kernel.residual else None
+        self.weights = e.absolute(Argument.WEIGHTS, elements[0])
+        self.line = LINE_BYTES // size_of(elements[0])
+
+    def start(self, block: Value) -> list[Value]:
+        """Return the MR·NV sums before the first term."""
+        raise NotImplementedError
+
+    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+        """Make one step of all sums: NV vectors of weights against MR input numbers."""
+        raise NotImplementedError
+
+    def store(
+        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
+    ) -> None:
+        """Turn sums into the first ``channels`` outputs of a panel, and store them."""
+        raise NotImplementedError
+
+    def emit(self) -> str:
+        """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
+        e = self.e
+        group, part = e.divide(e.chunk, e.argument(Argument.ROW_CHUNKS))
+        first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.lesser(
+            e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
+        )
+        first_row = e.mul(part, e.argument(Argument.ROWS_PER_CHUNK))
+        last_row = e.lesser(
+            e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
+        )
+        # What this thread is likely to need after this chunk.
+        later = e.add(e.chunk, e.argument(Argument.THREADS))
+        later_group, later_part = e.divide(later, e.argument(Argument.ROW_CHUNKS))
+        blocks_ahead = e.mul(e.sub(later_group, group), e.argument(Argument.BLOCKS_PER_CHUNK))
+        weights_ahead = e.mul(blocks_ahead, self.kernel.panel(self.target))
+        later_row = e.mul(later_part, e.argument(Argument.ROWS_PER_CHUNK))
+
+        def rows(row: Value) -> None:
+            turn = e.sub(row, first_row)
+            following = e.add(row, 1)
+            is_inside = e.builder.icmp_signed("<", following, last_row)
+            following = e.builder.select(is_inside, following, later_row)
+            window = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+            following_window = self._start(following, Argument.X_IMAGE, Argument.X_ROW)
+            input_ahead = e.sub(following_window, window)
+
+            def panels(block: Value) -> None:
+                is_first = e.builder.icmp_signed("==", block, first_block)
+                self._row(
+                    block, row, turn, weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
+                )
+
+            e.loop(first_block, last_block, panels)
+
+        e.loop(first_row, last_row, rows)
+        return e.text()
+
+    def _start(self, row: Value, image_stride: Argument, row_stride: Argument) -> Value:
+        """Return the elements before output row ``row`` of all pictures, in a plane."""
+        e = self.e
+        image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
+        return e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
+
+    def _row(
+        self, block: Value, row: Value, turn: Value, weights_ahead: Value, input_ahead: Value
+    ) -> None:
+        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel.
+
+        ``weights_ahead`` is from a panel to the one needed later, ``input_ahead`` from the window
+        of this row to that of the next; 0 where nothing of it is to be fetched.
+        """
+        e = self.e
+        x_start = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+        y_start = self._start(row, Argument.Y_IMAGE, Argument.Y_ROW)
+        residual_start = self._start(row, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
+        width = e.argument(Argument.WIDTH)
+        pixels = self.kernel.tile.pixels
+        panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
+
+        def tile(start: Value) -> None:
+            first = e.lesser(start, e.sub(width, pixels))
+            x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
+            place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
+            y = e.offset(self.y, e.add(y_start, place))
+            residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
+            done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
+            streams = [
+                _Stream(panel, e.integer(self._turn_elements()), 0),
+                *self._weights_stream(panel, weights_ahead, done),
+                self._input_stream(x, input_ahead),
+            ]
+            if residual is not None:
+                self._fetch(residual)
+            sums = self._sum(x, streams, block)
+            self._finish(sums, y, residual, block)
+
+        e.loop(0, width, tile, step=pixels)
+
+    def _fetch(self, residual: Value) -> None:
+        """Ask for the residual of a tile, which is needed when its sums are done."""
+        for m in range(self.kernel.tile.pixels):
+            for line in range(0, self.nr, self.line):
+                at = m * self.kernel.output_pixel + line
+                self.e.prefetch(residual, at, level=1)
+
+    def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
+        """Return what the first tiles of a panel fetch of a later one: each its share."""
+        if not self.kernel.prefetch:
+            return []
+        e = self.e
+        lines = max(1, self._turn_elements() // self.line // PREFETCHING_TILES)
+        share = self.kernel.panel(self.target) // PREFETCHING_TILES
+        tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
+        active = e.builder.icmp_signed("<", tile, I64(PREFETCHING_TILES))
+        start = e.offset(panel, e.add(ahead, e.mul(tile, share)))
+        return [_Stream(start, e.builder.select(active, I64(lines * self.line), I64(0)), lines)]
+
+    def _input_stream(self, x: Value, ahead: Value) -> _Stream:
+        """Return what a tile fetches of the next row: the last row of the window below its own.
+
+        Those pixels follow each other in memory. Another thread may have written them, or they
+        are many kilobytes apart: the processor does not see by itself what comes next.
+        """
+        e, kernel = self.e, self.kernel
+        turns = math.prod(kernel.window) * kernel.steps // kernel.turn(self.target)
+        lines = -(-kernel.tile.pixels * kernel.pixel // (self.line * turns))
+        last_row = e.mul(e.argument(Argument.X_KERNEL_ROW), kernel.window[0] - 1)
+        active = e.builder.icmp_signed("!=", ahead, I64(0))
+        start = e.builder.select(active, e.add(ahead, last_row), I64(0))
+        step = e.builder.select(active, I64(lines * self.line), I64(0))
+        return _Stream(e.offset(x, start), step, lines)
+
+    def _turn_elements(self) -> int:
+        """Return the weights of a panel that one turn of the inner loop reads."""
+        return self.kernel.turn(self.target) * self.kernel.step * self.nr
+
+    def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
+        """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
+
+        The pointers of ``streams``, the panel's first, move along with the sum.
+        """
+        e, kernel = self.e, self.kernel
+        kh, kw = kernel.window
+        sums = self.start(block)
+        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
+
+        def window_row(row: Value, *carried: Value) -> list[Value]:
+            line = e.offset(x, e.mul(row, kernel_row))
+            return e.loop(
+                0,
+                kw,
+                lambda column, *carried: self._terms(
+                    e.offset(line, e.mul(column, kernel.tap)), streams, carried
+                ),
+                carried=carried,
+            )
+
+        pointers = [stream.start for stream in streams]
+        return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
+
+    def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
+        e, kernel = self.e, self.kernel
+        steps = kernel.turn(self.target)
+
+        def turn(first: Value, *carried: Value) -> list[Value]:
+            pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
+            x_here = e.offset(x, e.mul(first, kernel.step))
+            for pointer, stream in zip(pointers, streams, strict=True):
+                for line in range(stream.lines):
+                    e.prefetch(pointer, line * self.line)
+            for step in range(steps):
+                here = e.offset(x_here, step * kernel.step)
+                self.step(here, e.offset(pointers[0], step * kernel.step * self.nr), sums)
+            moved = [
+                e.offset(pointer, stream.step)
+                for pointer, stream in zip(pointers, streams, strict=True)
+            ]
+            return [*moved, *sums]
+
+        return e.loop(0, kernel.steps, turn, step=steps, carried=carried)
+
+    def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
+        """Store the outputs of a tile; the last panel may be partly filled."""
+        e = self.e
+        rest = self.kernel.output_channels % self.nr
+        if not rest:
+            self.store(sums, y, residual, block, self.nr)
+            return
+        blocks = self.kernel.blocks(self.target)
+        if blocks == 1:
+            self.store(sums, y, residual, block, rest)
+            return
+        is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
+        e.choose(
+            is_last,
+            lambda: self.store(sums, y, residual, block, rest),
+            lambda: self.store(sums, y, residual, block, self.nr),
+        )
+
+    def each_vector(self, channels: int) -> list[tuple[int, int, int, int]]:
+        """Return number, vector of the panel, place in y and lanes of every sum that has real channels.
+
+        ``channels`` are those of the panel; the place is from the first pixel's first on.
+        """
+        found = []
+        for number in range(self.kernel.tile.pixels * self.kernel.tile.vectors):
+            m, v = divmod(number, self.kernel.tile.vectors)
+            used = min(self.target.lanes, channels - v * self.target.lanes)
+            if used > 0:
+                place = m * self.kernel.output_pixel + v * self.target.lanes
+                found.append((number, v, place, used))
+        return found
