@@ -432,9 +432,9 @@ class ConvolutionLoops:
         )
 
     def each_vector(self, channels: int) -> list[tuple[int, int, int, int]]:
-        """Return number, vector of the panel, place in y and lanes of every sum that has real channels.
+        """Return what a store needs of every sum of a panel with so many real channels.
 
-        ``channels`` are those of the panel; the place is from the first pixel's first on.
+        That is its number, its vector of the panel, its place after the first output, its lanes.
         """
         found = []
         for number in range(self.kernel.tile.pixels * self.kernel.tile.vectors):

@@ -177,9 +177,15 @@ class KernelEmitter:
         lanes = self.target.lanes
         if isinstance(scalar, int | float):
             return ir.Constant(self.vector, [ir.Constant(F32, float(scalar))] * lanes)
-        single = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), scalar, I32(0))
+        return self.spread(scalar)
+
+    def spread(self, scalar: Value) -> Value:
+        """Return a vector of one scalar value, of any type."""
+        lanes = self.target.lanes
+        undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, I32(0))
         mask = ir.Constant(ir.VectorType(I32, lanes), [I32(0)] * lanes)
-        return self.builder.shuffle_vector(single, ir.Constant(self.vector, ir.Undefined), mask)
+        return self.builder.shuffle_vector(single, undefined, mask)
 
     def broadcast(self, pointer: Value, elements: Value = 0) -> Value:
         """Return a vector of the number at ``pointer`` + ``elements``."""
