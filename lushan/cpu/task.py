@@ -59,8 +59,12 @@ class Plane:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the whole plane, halo included."""
-        return self.itemsize * self.shape[0] * self.image
+        """Bytes of the whole plane, halo included.
+
+        Kernels read bytes by fours: what lies behind the last one must be somebody's memory.
+        """
+        slack = FLOAT - self.itemsize
+        return self.itemsize * self.shape[0] * self.image + slack
 
     @property
     def is_dense(self) -> bool:
