@@ -41,6 +41,11 @@ class CodeStore:
         self._maps = is_supported()
         self._lock = threading.Lock()
 
+    @property
+    def kernels(self) -> int:
+        """How many kernels this process has needed so far."""
+        return len(self._addresses)
+
     def addresses(self, kernels: Iterable[Kernel]) -> dict[Kernel, int]:
         """Return the address of each kernel, compiling what is missing."""
         wanted = list(dict.fromkeys(kernels))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from lushan.cpu.emit import I8, I64, SIGNATURE
+from lushan.cpu.emit import I8, I32, I64, SIGNATURE
 from lushan.cpu.target import Target
 
 KERNEL, ARGUMENTS, CHUNKS, WAITS = range(4)  # the columns of the table of tasks
@@ -49,12 +49,11 @@ class Driver:
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
         arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer, numbers]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        pauses = target.cpu.startswith("x86") or target.level != "generic"
-        _emit(function, pauses=pauses, timed=self.timed)
+        _emit(function, target, timed=self.timed)
         return str(module)
 
 
-def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
+def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
     bases, table, count, counters, finished, yielding, stamps = function.args
     entry, task, waiting, begin, claim, work, following, last = (
         function.append_basic_block(name)
@@ -75,7 +74,7 @@ def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
     builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, begin)
 
     builder.position_at_end(waiting)
-    wait_end = _wait(builder, finished, unreported, before, yielding, pauses=pauses)
+    wait_end = _wait(builder, finished, unreported, before, yielding, target)
     builder.branch(begin)
 
     builder.position_at_end(begin)
@@ -83,7 +82,7 @@ def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
     untold.add_incoming(unreported, task)
     untold.add_incoming(I64(0), wait_end)
     if timed:
-        _stamp(builder, stamps, index, 0)
+        _stamp(builder, stamps, index, 0, target)
     builder.branch(claim)
 
     builder.position_at_end(claim)
@@ -99,7 +98,7 @@ def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
 
     builder.position_at_end(following)
     if timed:
-        _stamp(builder, stamps, index, 1)
+        _stamp(builder, stamps, index, 1, target)
     next_index = builder.add(index, I64(1))
     next_before = builder.add(before, fields[CHUNKS])
     for phi, value in ((index, next_index), (before, next_before), (unreported, own)):
@@ -113,7 +112,7 @@ def _emit(function: ir.Function, *, pauses: bool, timed: bool) -> None:
     for phi, value in ((total, next_before), (rest, own)):
         phi.add_incoming(I64(0), entry)
         phi.add_incoming(value, following)
-    _wait(builder, finished, rest, total, yielding, pauses=pauses)
+    _wait(builder, finished, rest, total, yielding, target)
     builder.ret_void()
 
 
@@ -123,8 +122,7 @@ def _wait(
     unreported: ir.Value,
     wanted: ir.Value,
     yielding: ir.Value,
-    *,
-    pauses: bool,
+    target: Target,
 ) -> ir.Block:
     """Report chunks as done, then wait until ``wanted`` are; return the block after it."""
     function = builder.function
@@ -141,8 +139,7 @@ def _wait(
     builder.cbranch(builder.icmp_signed(">=", here, wanted), end, spin)
 
     builder.position_at_end(spin)
-    if pauses:
-        builder.call(_pause(function.module), [])
+    _pause(builder, target)
     more = builder.add(turns, I64(1))
     builder.cbranch(builder.icmp_signed("<", more, I64(_SPINS)), look, patience)
 
@@ -163,19 +160,34 @@ def _wait(
     return end
 
 
-def _stamp(builder: ir.IRBuilder, stamps: ir.Value, task: ir.Value, which: int) -> None:
+def _stamp(
+    builder: ir.IRBuilder, stamps: ir.Value, task: ir.Value, which: int, target: Target
+) -> None:
     """Store the processor's clock as one of a task's two stamps."""
-    module = builder.function.module
-    name = "llvm.readcyclecounter"
-    if name not in module.globals:
-        ir.Function(module, ir.FunctionType(I64, []), name)
+    name, operands = "llvm.readcyclecounter", []
+    if target.is_aarch64:  # whose counter of cycles is the system's alone
+        name, operands = (
+            "llvm.read_volatile_register.i64",
+            [builder.module.add_metadata(["cntvct_el0"])],
+        )
+    signature = ir.FunctionType(I64, [operand.type for operand in operands])
     place = builder.gep(stamps, [builder.add(builder.mul(task, I64(2)), I64(which))])
-    builder.store(builder.call(module.globals[name], []), place)
+    builder.store(builder.call(_function(builder, name, signature), operands), place)
 
 
-def _pause(module: ir.Module) -> ir.Function:
-    """Return x86's hint that this is a waiting loop."""
-    name = "llvm.x86.sse2.pause"
-    if name not in module.globals:
-        ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
-    return module.globals[name]
+def _pause(builder: ir.IRBuilder, target: Target) -> None:
+    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    if target.is_x86:
+        name, operands = "llvm.x86.sse2.pause", []
+    elif target.is_aarch64:
+        name, operands = "llvm.aarch64.hint", [I32(1)]  # YIELD
+    else:
+        return
+    signature = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+    builder.call(_function(builder, name, signature), operands)
+
+
+def _function(builder: ir.IRBuilder, name: str, signature: ir.FunctionType) -> ir.Function:
+    """Return the function ``name`` of the module, declared when first asked for."""
+    known = builder.module.globals
+    return known[name] if name in known else ir.Function(builder.module, signature, name)

@@ -23,7 +23,7 @@ from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.team import Team, yield_function
 from lushan.cpu.weight_cache import WeightCache
-from lushan.errors import GraphError
+from lushan.errors import GraphError, UsageError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Shape
 from lushan.graph.verify import infer_types
@@ -49,13 +49,22 @@ def compile(
 
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
     None is the best instruction set of this machine. ``winograd`` False computes every
-    convolution directly: slower, with a third of the rounding error.
+    convolution directly: slower, with a third of the rounding error. Raises UsageError for a
+    target that is another machine.
     """
+    host = detect()
+    target = target or host
+    if target.triple != host.triple:
+        raise UsageError(
+            "code for {triple} does not run on this machine, {host}: leave out the target",
+            triple=target.triple,
+            host=host.triple,
+        )
     check_weights(graph, weights)
     check_keep(graph, keep)
     rewritten, folded = passes.apply(graph, weights, keep=keep)
     options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, folded, tuple(keep), target or detect(), options)
+    return CpuProgram(rewritten, folded, tuple(keep), target, options)
 
 
 def _cache(
@@ -163,9 +172,9 @@ class CpuProgram:
             raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, packer, self._target, self._options)
+        lowered = lower(self._graph, types, packer, self._target, self._options, self._computed)
         packer.finish(self._team.run)
-        plan = build_program(lowered, self._computed, self._store)
+        plan = build_program(lowered, self._store)
         with self._lock:
             if not self._closed:
                 self._plans[shapes] = plan
@@ -258,7 +267,7 @@ class CpuProgram:
         """Return a copy of a value without its halo, in its own shape."""
         plane = plan.planes[name]
         n, h, w, c = plane.shape
-        start = plan.offsets[name]
+        start = plan.offsets[plane.value]
         whole = arena[start : start + plane.bytes].view(np.float32)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo

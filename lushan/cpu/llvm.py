@@ -23,6 +23,12 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
+@cache
+def _initialize_all() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
 def host() -> tuple[str, str, frozenset[str]]:
     """Return this machine's processor name, triple and feature names, as LLVM calls them."""
     _initialize()
@@ -36,14 +42,15 @@ def host() -> tuple[str, str, frozenset[str]]:
 
 def _machine(target: Target) -> llvm.TargetMachine:
     _initialize()
-    triple = llvm.Target.from_triple(llvm.get_process_triple())
-    return triple.create_target_machine(
+    if target.triple != llvm.get_process_triple():
+        _initialize_all()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
 
 
 def compile_object(text: str, target: Target) -> bytes:
-    """Compile LLVM IR text to an object file."""
+    """Compile LLVM IR text to an object file, for this machine or another one."""
     machine = _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
@@ -62,8 +69,11 @@ class Code:
 
     def __init__(self, target: Target, objects: Mapping[str, bytes]) -> None:
         with _lock:
-            # MCJIT takes ownership of the target machine: one for each engine.
-            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+            # MCJIT takes ownership of the target machine: one for each engine. llvmlite's memory
+            # manager keeps code near its constants: too far apart (2 GiB), LLVM ends the process.
+            self._engine = llvm.create_mcjit_compiler(
+                llvm.parse_assembly(""), _machine(target), use_lmm=True
+            )
             for data in objects.values():
                 self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             self._engine.finalize_object()

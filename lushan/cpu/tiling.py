@@ -2,7 +2,7 @@
 
 A tile of a convolution is MR output pixels × NV vectors of output channels. It holds MR·NV
 accumulators, and for each step of the sum NV vectors of weights and one broadcast input number:
-MR·NV + NV + 1 registers, of 32 on AVX-512 and 16 elsewhere. For each step it makes MR·NV
+MR·NV + NV + 1 registers, of 32 on AVX-512 and NEON and 16 elsewhere. For each step it makes MR·NV
 multiply-adds and NV + MR loads; a processor that starts as many loads as multiply-adds in a cycle
 is kept busy by arithmetic when MR·NV ≥ MR + NV, comfortably from NV = 2 on. The multiply-adds of
 one accumulator depend on each other, 4 cycles apart: fewer than 8 accumulators leave gaps.
@@ -10,6 +10,7 @@ one accumulator depend on each other, 4 cycles apart: fewer than 8 accumulators 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lushan.cpu.target import Target
@@ -42,6 +43,25 @@ _PIXELS = {
 }
 
 
+# On x86 a multiply-add takes its input number from memory; elsewhere numbers are loaded ahead, for
+# as long as a load takes.
+LOADED_AHEAD = 4
+
+
+def fits(tile: Tile, target: Target) -> bool:
+    """Return whether sums, weights and input numbers of ``tile`` fit the registers."""
+    numbers = 1 if target.is_x86 else LOADED_AHEAD
+    return tile.pixels * tile.vectors + tile.vectors + numbers <= target.registers
+
+
+def _rows(
+    table: Mapping[int, Mapping[int, Sequence[int]]], vectors: int, most: int, target: Target
+) -> list[int]:
+    """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
+    known = table[target.registers][vectors]
+    return [pixels for pixels in known if pixels <= most and fits(Tile(pixels, vectors), target)]
+
+
 def choose_vectors(output_channels: int, target: Target) -> int:
     """Return NV for a convolution: two vectors share a broadcast, unless one wastes much less.
 
@@ -72,8 +92,7 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
     most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
-    fitting = [pixels for pixels in _PIXELS[target.registers][vectors] if pixels <= most]
-    return Tile(min(fitting, key=cycles), vectors)
+    return Tile(min(_rows(_PIXELS, vectors, most, target), key=cycles), vectors)
 
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
@@ -229,7 +248,7 @@ def choose_winograd_strips(
         turns = -(-tiles // rows)
         return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
 
-    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cost)
+    rows = min(_rows(_WINOGRAD_ROWS, vectors, tiles, target), key=cost)
 
     def strip(channels: int, most: int) -> int:  # tiles whose numbers stay in L2
         fitting = L2_BYTES // (FLOAT * products * channels * rows)
