@@ -81,8 +81,10 @@ class Packer:
         ``finish`` has ``write`` fill it, in another thread perhaps.
         """
         if key not in self._packed:
-            packed = self._packed[key] = reserve()
+            packed = reserve()
+            # In this order: a fork in between must not leave the child memory that nobody writes.
             self._unwritten.append(partial(write, packed))
+            self._packed[key] = packed
         found: Packed = self._packed[key]
         return found
 
