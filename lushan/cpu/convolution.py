@@ -118,6 +118,13 @@ class Epilogue:
     slope: float = 0.0
 
 
+def choose_convolution_tile(
+    x: Plane, y: Plane, geometry: Geometry, vectors: int, target: Target
+) -> Tile:
+    """Return the tile of a convolution whose weights are packed for so many vectors."""
+    return choose_tile(y.shape[2], vectors, FLOAT * geometry.stride[1] * x.shape[3], target)
+
+
 def convolution_task(
     x: Plane,
     y: Plane,
@@ -151,7 +158,7 @@ def convolution_task(
         pixel=geometry.stride[1] * x.shape[3],
         output_channels=oc,
         output_pixel=c,
-        tile=choose_tile(w, vectors, FLOAT * geometry.stride[1] * x.shape[3], target),
+        tile=choose_convolution_tile(x, y, geometry, vectors, target),
         residual=epilogue.residual is not None,
         prefetch=packed[0].nbytes > L2_BYTES,
         activation=epilogue.activation,
@@ -285,10 +292,19 @@ class _Emitter:
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
+            if residual is not None:
+                self._fetch(residual)
             sums = self._sum(x, streams, block)
             self._finish(sums, y, residual, block)
 
         e.loop(0, width, tile, step=pixels)
+
+    def _fetch(self, residual: Value) -> None:
+        """Ask for the residual of a tile, which is needed when its sums are done."""
+        for m in range(self.kernel.tile.pixels):
+            for line in range(0, self.nr, LINE):
+                at = m * self.kernel.output_pixel + line
+                self.e.prefetch(residual, at, level=1)
 
     def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
         """Return what the first tiles of a panel fetch of a later one: each its share."""

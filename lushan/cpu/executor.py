@@ -160,9 +160,9 @@ class CpuProgram(Locked):
             raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, packer, self._target, self._options)
+        lowered = lower(self._graph, types, packer, self._target, self._options, self._computed)
         packer.finish(self._team.run)
-        plan = build_program(lowered, self._computed, self._store)
+        plan = build_program(lowered, self._store)
         with self._lock:
             if not self._closed:
                 self._plans[shapes] = plan
@@ -255,7 +255,7 @@ class CpuProgram(Locked):
         """Return a copy of a value without its halo, in its own shape."""
         plane = plan.planes[name]
         n, h, w, c = plane.shape
-        start = plan.offsets[name]
+        start = plan.offsets[plane.value]
         whole = arena[start : start + plane.bytes].view(np.float32)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo

@@ -8,7 +8,7 @@ cut, which changes no sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
-from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
+from lushan.cpu.convolution import Epilogue, Geometry, choose_convolution_tile, convolution_task
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
@@ -33,6 +33,7 @@ from lushan.cpu.winograd import suitable_outputs, winograd_tasks
 from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
+from lushan.graph.liveness import last_uses
 from lushan.graph.weights import Factors
 
 _CONVOLUTIONS = ("convolution", "fused_convolution")
@@ -40,7 +41,11 @@ _CONVOLUTIONS = ("convolution", "fused_convolution")
 
 @dataclass(frozen=True)
 class Step:
-    """The tasks of one node, what they read and write, and temporary planes of theirs."""
+    """The tasks of one node, what they read and write, and temporary planes of theirs.
+
+    ``reads`` and ``writes`` name the memory of planes: of one that is written in place of another
+    they have the other's name.
+    """
 
     name: str
     tasks: list[Task]
@@ -51,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A graph as steps in order, with the plane of every value.
+    """A graph as steps in order, with the plane of every value, and the values wanted at the end.
 
     ``inputs`` are the values that lie where the caller has them, by their number in the bases.
     """
@@ -59,6 +64,7 @@ class Lowered:
     steps: list[Step]
     planes: dict[str, Plane]
     inputs: dict[str, int]
+    wanted: frozenset[str]
 
 
 def lower(
@@ -67,13 +73,18 @@ def lower(
     packer: Packer,
     target: Target,
     options: Options,
+    wanted: Collection[str],
 ) -> Lowered:
-    """Return the steps that compute ``graph`` for values of the given concrete ``types``."""
+    """Return the steps that compute ``graph`` for values of the given concrete ``types``.
+
+    The values in ``wanted`` are there to be read at the end.
+    """
     halos = _halos(graph)
     names = [value.name for value in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs]
     planes = {name: Plane(name, shape_of(types[name]), halos.get(name, _NONE)) for name in names}
-    context = _Context(planes, packer, target, options)
+    ends = dict(zip((n.name for n in graph.nodes), last_uses(graph, wanted), strict=True))
+    context = _Context(planes, ends, packer, target, options)
     inputs: dict[str, int] = {}
     steps = []
     for number, value in enumerate(graph.inputs):
@@ -92,9 +103,10 @@ def lower(
             )
         tasks, temporaries = rule(context, node)
         halo = [task for name in node.outputs for task in fill_halo_tasks(planes[name], target)]
-        reads = tuple(name for name in node.inputs if name in planes)
-        steps.append(Step(node.name, [*halo, *tasks], reads, node.outputs, temporaries))
-    return Lowered(steps, planes, inputs)
+        reads = tuple(planes[name].value for name in node.inputs if name in planes)
+        writes = tuple(planes[name].value for name in node.outputs)
+        steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
+    return Lowered(steps, planes, inputs, frozenset(wanted))
 
 
 @dataclass(frozen=True)
@@ -139,12 +151,26 @@ Lowering: TypeAlias = tuple[list[Task], list[Plane]]  # a step's tasks and tempo
 
 @dataclass(frozen=True)
 class _Context:
-    """What every rule needs: where values lie, the weights, the instruction set."""
+    """What every rule needs: where values lie and when they end, weights, the instruction set."""
 
-    planes: Mapping[str, Plane]
+    planes: dict[str, Plane]
+    ends: Mapping[str, Sequence[str]]  # by node, what nothing after it needs
     packer: Packer
     target: Target
     options: Options
+
+    def overwrite(self, node: Node, name: str) -> Plane:
+        """Return the plane of a node's output: that of its input ``name`` if it may lie there.
+
+        It may where nothing else needs the input any more and the two lie alike. Then a picture
+        takes less memory, and what is written is in the cache already. The node must read each
+        number before it writes there, and only for that.
+        """
+        mine, other = self.planes[node.name], self.planes[name]
+        ends = name in self.ends[node.name] and node.inputs.count(name) == 1
+        if ends and (mine.shape, mine.halo) == (other.shape, other.halo):
+            self.planes[node.name] = other
+        return self.planes[node.name]
 
     def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
         """Return the bias of a convolution or a fully connected layer, zeros without one."""
@@ -228,6 +254,11 @@ def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogu
     groups: Any = node.options["groups"]
     channels, kh, kw, ic = context.packer.shape(node.inputs[1])
     panels = context.panels(node, (channels // groups, kh, kw, ic), groups)
+    vectors = panels[0][0].shape[-1] // context.target.lanes
+    tile = choose_convolution_tile(x, y, geometry, vectors, context.target)
+    # Tiles that overlap would read what the one before has written.
+    if epilogue.residual and not y.shape[2] % tile.pixels:
+        y = context.overwrite(node, node.inputs[3])
     return [
         convolution_task(
             x,

@@ -41,11 +41,11 @@ def test_no_two_live_planes_overlap(
     graph = build(ARCHITECTURES[name])
     keep = tuple(kept for kept in keep if kept in set(graph.value_names()))
     lowered = lowered_network(graph, shape, detect(), keep)
-    wanted = {*graph.outputs, *keep}
+    wanted = {lowered.planes[name].value for name in (*graph.outputs, *keep)}
     scheduled = _schedule(lowered.steps)
-    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered, wanted))
+    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered))
 
-    sizes = {name: plane.bytes for name, plane in lowered.planes.items()}
+    sizes = {plane.value: plane.bytes for plane in lowered.planes.values()}
     touched: list[list[tuple[int, set[str]]]] = [[]]  # by each task of a phase, with its step
     for number, entry in enumerate(scheduled):
         step = entry.step
@@ -95,7 +95,7 @@ def test_no_algorithm_depends_on_the_batch(target: Target, name: str) -> None:
 def test_scratch_and_table(target: Target) -> None:
     graph = build(ARCHITECTURES["resnet20_cifar"])
     lowered = lowered_network(graph, (1, 32, 32), target)
-    program = build_program(lowered, graph.outputs, code_store(target))
+    program = build_program(lowered, code_store(target))
     tasks = [task for step in lowered.steps for task in step.tasks]
     assert len(program.table) == len(tasks) == sum(count for _, count in program.steps)
     assert (program.table[:, 2] == [task.chunks for task in tasks]).all()

@@ -34,6 +34,7 @@ def lowered_for(
     rewritten, folded = passes.apply(graph, weights, keep=keep)
     packer = Packer(folded, own, code_store(own))
     types = infer_types(rewritten, shapes)
-    lowered = lower(rewritten, types, packer, target, Options(threads=2))
+    wanted = {*graph.outputs, *keep}
+    lowered = lower(rewritten, types, packer, target, Options(threads=2), wanted)
     packer.finish(lambda work: work(0))
     return lowered
