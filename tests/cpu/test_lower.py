@@ -98,7 +98,7 @@ def test_a_sum_lies_where_the_residual_was(
 
 def test_a_convolution_never_overwrites_what_it_reads() -> None:
     planes = lowered_graph(residual_graph(of_itself), 14, detect()).planes
-    assert planes["total"].value != planes["b"].value
+    assert planes["t"].value != planes["b"].value
 
 
 def test_who_reads_the_residual_is_done_before_it_is_overwritten() -> None:
