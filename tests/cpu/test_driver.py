@@ -15,31 +15,29 @@ from lushan.cpu.emit import F32, KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.team import yield_function
 
-TURNS = 3000  # of a loop in each chunk, some microseconds: other threads come in between
-FULL, SEEN = 0, 1  # the arguments of the kernel: two absolute addresses, then two sizes
-CHUNK, BEFORE = 2, 3
+FULL, SEEN, FIRST, TURNS = range(4)  # the arguments of the kernel: two addresses, two numbers
 
 
 def emit_kernel(target: Target) -> str:
     """Write a kernel that counts: its chunk c, and what it sees of the chunks before its task.
 
-    full[first + c] += 1, after a while; seen[first + c] = the sum of full[:first], at the start.
+    seen[first + c] = the sum of full[:first], at the start; after a while, full[first + c] += 1.
     """
     e = KernelEmitter("count", target)
     full, seen = e.absolute(FULL), e.absolute(SEEN)
-    place = e.add(e.argument(CHUNK), e.chunk)
+    place = e.add(e.argument(FIRST), e.chunk)
 
     def add(index: Value, total: Value) -> list[Value]:
         return [e.builder.fadd(total, e.builder.load(e.offset(full, index)))]
 
-    (total,) = e.loop(0, e.argument(BEFORE), add, carried=[F32(0.0)])
+    (total,) = e.loop(0, e.argument(FIRST), add, carried=[F32(0.0)])
     e.builder.store(total, e.offset(seen, place))
 
     def wait(_: Value) -> None:
         number = e.builder.load_atomic(e.offset(seen, place), "monotonic", 4)
         e.builder.store_atomic(number, e.offset(seen, place), "monotonic", 4)
 
-    e.loop(0, TURNS, wait)
+    e.loop(0, e.argument(TURNS), wait)
     own = e.offset(full, place)
     e.builder.store(e.builder.fadd(e.builder.load(own), F32(1.0)), own)
     return e.text()
@@ -52,15 +50,20 @@ def code(target: Target, *, timed: bool) -> llvm.Code:
 
 
 class Table:
-    """Tasks of the kernel, of so many chunks each; all but the first wait for those before."""
+    """Tasks of the kernel, of so many chunks each; all but the first wait for those before.
 
-    def __init__(self, chunks: Sequence[int], target: Target, *, timed: bool = False) -> None:
+    A chunk takes so many ``turns`` of a few cycles each.
+    """
+
+    def __init__(
+        self, chunks: Sequence[int], target: Target, *, turns: int = 3000, timed: bool = False
+    ) -> None:
         self.chunks = chunks
         self.full = np.zeros(sum(chunks), np.float32)
         self.seen = np.full(sum(chunks), -1, np.float32)
         firsts = np.cumsum([0, *chunks])[:-1]
         places = self.full.ctypes.data, self.seen.ctypes.data
-        self.arguments = np.array([(*places, first, first) for first in firsts], np.int64)
+        self.arguments = np.array([(*places, first, turns) for first in firsts], np.int64)
         kernel = code(target, timed=timed).address("count")
         rows = [
             (kernel, row.ctypes.data, count, number > 0)
@@ -119,8 +122,8 @@ def test_who_comes_when_all_is_done_returns(target: Target) -> None:
 
 def test_nobody_returns_before_the_last_chunk_is_done(target: Target) -> None:
     """A thread that finds no chunk waits for the others': the caller reads results right away."""
-    for _ in range(20):
-        table = Table([2], target)
+    for _ in range(10):
+        table = Table([2], target, turns=300_000)  # longer than it takes to start four threads
         ends: list[float] = []
 
         def work(table: Table = table, ends: list[float] = ends) -> None:
