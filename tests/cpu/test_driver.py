@@ -56,7 +56,7 @@ class Table:
     """
 
     def __init__(
-        self, chunks: Sequence[int], target: Target, *, turns: int = 3000, timed: bool = False
+        self, chunks: Sequence[int], target: Target, *, turns: int = 100_000, timed: bool = False
     ) -> None:
         self.chunks = chunks
         self.full = np.zeros(sum(chunks), np.float32)
