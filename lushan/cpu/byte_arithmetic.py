@@ -153,4 +153,3 @@ class ByteArithmetic:
         if name not in module.globals:
             ir.Function(module, ir.FunctionType(result, operands), name)
         return module.globals[name]
-

@@ -97,9 +97,7 @@ def channel_groups(channels: int, target: Target) -> int:
     return vectors * target.lanes or channels
 
 
-def group_arguments(
-    x: Plane, y: Plane, target: Target
-) -> tuple[dict[IntEnum, task.Argument], int]:
+def group_arguments(x: Plane, y: Plane, target: Target) -> tuple[dict[IntEnum, task.Argument], int]:
     """Return the arguments of a task from x [N, H, W, C] to y [N, C], and its chunks."""
     n, h, w, c = x.shape
     group = channel_groups(c, target)

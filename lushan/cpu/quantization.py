@@ -74,9 +74,7 @@ class DequantizationKernel:
             sources = _sources(e, row_pointer(e, Argument, "X", image, y, I8))
 
             def number(x: Value, factor: Value, zero_point: Value) -> Value:
-                return e.builder.fmul(
-                    e.builder.fsub(bytes_.bytes_as_floats(x), zero_point), factor
-                )
+                return e.builder.fmul(e.builder.fsub(bytes_.bytes_as_floats(x), zero_point), factor)
 
             place = row_pointer(e, Argument, "Y", image, y, F32)
             each_vector(e, e.argument(Argument.LENGTH), sources, place, number)

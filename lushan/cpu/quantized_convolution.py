@@ -148,9 +148,7 @@ class _Emitter(ConvolutionLoops):
     def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
         """Multiply four bytes of each pixel with the weights of four input channels."""
         vectors = self.kernel.tile.vectors
-        loaded = [
-            self.bytes.weights(weights, v * self.target.lanes * STEP) for v in range(vectors)
-        ]
+        loaded = [self.bytes.weights(weights, v * self.target.lanes * STEP) for v in range(vectors)]
         for m in range(self.kernel.tile.pixels):
             numbers = self.bytes.numbers(x, m * self.kernel.pixel)
             for v in range(vectors):

@@ -103,9 +103,7 @@ class ZeroPaddingShortcutKernel:
         return e.text()
 
 
-def _fill(
-    e: KernelEmitter, channels: int, y: Value, vector: Callable[[Value, int], Value]
-) -> None:
+def _fill(e: KernelEmitter, channels: int, y: Value, vector: Callable[[Value, int], Value]) -> None:
     """Write some channels of a pixel; ``vector`` maps a place and its lanes to what goes there."""
 
     def group(first: Value, pieces: Sequence[Piece]) -> None:

@@ -6,6 +6,7 @@ The graph is verified before the first pass and after each one, so a wrong pass 
 One more stands apart, because it changes the numbers and must be told the ranges of values:
 ``quantize``. It comes after all the others (``apply_and_quantize``), and the others leave alone
 what it made, so an engine that applies them takes a quantised graph like any.
+New weights are computed from the old ones and the graph alone, so they keep the origin.
 """
 
 from __future__ import annotations
