@@ -5,7 +5,7 @@ weights: 32 bits each, so that a vector of weights is L channels × 4. Every sum
 and every step of float32 rounds by itself, so all instruction sets give the same bits. They differ
 in how a step is made:
 
-* AVX-512 VNNI has an instruction for it (``vpdpbusd``);
+* AVX-512 VNNI and AVX-VNNI have an instruction for it (``vpdpbusd``);
 * other x86 multiplies 16-bit numbers in pairs (``pmaddwd``): even and odd bytes are widened apart.
   (``pmaddubsw`` takes bytes, but its 16-bit sums saturate.)
 * any other processor multiplies 32-bit numbers, one byte of the four after the other.
@@ -35,7 +35,15 @@ _PAIRS = {
 
 def has_vnni(target: Target) -> bool:
     """Return whether the target multiplies bytes, and sums four products, in one instruction."""
-    return target.level == "avx512" and "+avx512vnni" in target.features.split(",")
+    name = {"avx512": "+avx512vnni", "avx2": "+avxvnni"}.get(target.level)
+    return name in target.features.split(",")
+
+
+def registers_of_a_step(target: Target) -> int:
+    """Return the vectors that the numbers of one step are taken apart into."""
+    if has_vnni(target):
+        return 1
+    return 2 if target.is_x86 else STEP
 
 
 class ByteArithmetic:
@@ -87,7 +95,8 @@ class ByteArithmetic:
         if has_vnni(self.target):
             # As assembly, because the types of LLVM's intrinsic differ between its versions.
             kind = ir.FunctionType(self.integers, [self.integers] * 3)
-            instruction = ir.InlineAsm(kind, "vpdpbusd $3, $2, $0", "=v,0,v,v")
+            short = "" if self.target.level == "avx512" else "{vex} "
+            instruction = ir.InlineAsm(kind, f"{short}vpdpbusd $3, $2, $0", "=v,0,v,v")
             return b.call(instruction, [total, *numbers, *weights])
         for number, weight in zip(numbers, weights, strict=True):
             if self.target.is_x86:

@@ -17,10 +17,11 @@ from typing import Any
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
 from lushan.cpu.target import Target
 from lushan.cpu.task import Argument as TaskArgument
-from lushan.cpu.task import Plane
+from lushan.cpu.task import FLOAT, Plane
 from lushan.cpu.tiling import (
     LINE_BYTES,
     PREFETCHING_TILES,
@@ -119,7 +120,8 @@ def choose_convolution_tile(
 ) -> Tile:
     """Return the tile of a convolution whose weights are packed for so many vectors."""
     pixel_bytes = x.itemsize * geometry.stride[1] * x.shape[3]
-    return choose_tile(y.shape[2], vectors, pixel_bytes, target)
+    parts = 1 if x.itemsize == FLOAT else registers_of_a_step(target)
+    return choose_tile(y.shape[2], vectors, pixel_bytes, target, parts=parts)
 
 
 def sliding(

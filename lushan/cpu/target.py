@@ -75,7 +75,8 @@ def _available() -> tuple[Target, ...]:
         return (replace(baseline, cpu=cpu),)
     found = [baseline]
     if {"avx2", "fma"} <= features:
-        found.insert(0, Target("avx2", triple, "x86-64-v3", "", 8, 16, True))
+        more = "+avxvnni" if "avxvnni" in features else ""  # products of bytes
+        found.insert(0, Target("avx2", triple, "x86-64-v3", more, 8, 16, True))
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
         # LLVM uses half the register unless told not to.
         words = [*(f"+{name}" for name in sorted(features)), "-prefer-256-bit"]

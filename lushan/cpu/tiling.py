@@ -49,18 +49,26 @@ _PIXELS = {
 LOADED_AHEAD = 4
 
 
-def fits(tile: Tile, target: Target) -> bool:
-    """Return whether sums, weights and input numbers of ``tile`` fit the registers."""
+def fits(tile: Tile, target: Target, parts: int = 1) -> bool:
+    """Return whether sums, weights and input numbers of ``tile`` fit the registers.
+
+    ``parts`` is how many registers each vector of weights and each input number take: more than
+    one where four bytes at a time are taken apart, for want of an instruction that takes them.
+    """
     numbers = 1 if target.is_x86 else LOADED_AHEAD
-    return tile.pixels * tile.vectors + tile.vectors + numbers <= target.registers
+    return tile.pixels * tile.vectors + parts * (tile.vectors + numbers) <= target.registers
 
 
 def _rows(
-    table: Mapping[int, Mapping[int, Sequence[int]]], vectors: int, most: int, target: Target
+    table: Mapping[int, Mapping[int, Sequence[int]]],
+    vectors: int,
+    most: int,
+    target: Target,
+    parts: int = 1,
 ) -> list[int]:
     """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
     known = table[target.registers][vectors]
-    return [pixels for pixels in known if pixels <= most and fits(Tile(pixels, vectors), target)]
+    return [n for n in known if n <= most and fits(Tile(n, vectors), target, parts)]
 
 
 def choose_vectors(output_channels: int, target: Target) -> int:
@@ -79,12 +87,15 @@ def choose_vectors(output_channels: int, target: Target) -> int:
 LINEAR_VECTORS = 4  # a fully connected layer has few pixels, one per picture: four chains of sums
 
 
-def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> Tile:
+def choose_tile(
+    width: int, vectors: int, pixel_bytes: int, target: Target, *, parts: int = 1
+) -> Tile:
     """Return the tile for rows of ``width`` pixels: a fixed rule, whatever the batch.
 
     It is the one with the least estimated cycles per row. A tile that does not divide the row is
     laid over its last pixels again. Pixels a multiple of 4 KiB apart (1024 channels) share one
     set of the L1 cache, whose eight ways must hold a line of each and one of the weights.
+    ``parts`` is as in ``fits``.
     """
 
     def cycles(pixels: int) -> int:
@@ -93,7 +104,7 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
     most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
-    return Tile(min(_rows(_PIXELS, vectors, most, target), key=cycles), vectors)
+    return Tile(min(_rows(_PIXELS, vectors, most, target, parts), key=cycles), vectors)
 
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
