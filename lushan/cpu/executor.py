@@ -16,6 +16,7 @@ from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.locks import Locked
 from lushan.cpu.lower import Options, lower
 from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
@@ -80,7 +81,7 @@ def _cache(
     return WeightCache(PrivateFolder(cache_folder()), key[:40])
 
 
-class CpuProgram:
+class CpuProgram(Locked):
     """A compiled network; it may be called from several threads at once."""
 
     def __init__(
@@ -91,6 +92,7 @@ class CpuProgram:
         target: Target,
         options: Options,
     ) -> None:
+        super().__init__()
         self._graph = graph
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
@@ -107,10 +109,14 @@ class CpuProgram:
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
-        self._lock = threading.Lock()
         self._planning = threading.Lock()  # one plan at a time: they share packed weights
         self._yield = yield_function()
         self._closed = False
+
+    def _renew(self) -> None:
+        """Make the locks new ones, in a child after a fork."""
+        super()._renew()
+        self._planning = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once; see ``lushan.graph.executor.Program``."""

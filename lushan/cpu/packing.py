@@ -96,11 +96,15 @@ class Packer:
             kept = self._arrays.get(repr(key))
             if kept is not None:
                 following = iter(kept)
-                self._packed[key] = reserve(lambda shape: next(following))
+                packed = reserve(lambda shape: next(following))
             else:
-                arrays = self._arrays[repr(key)] = []
-                packed = self._packed[key] = reserve(partial(self._allocate, arrays))
+                arrays: list[NDArray[np.float32]] = []
+                packed = reserve(partial(self._allocate, arrays))
+                # In this order: a fork in between must not leave the child memory that nobody
+                # writes.
                 self._unwritten.append(partial(write, packed))
+                self._arrays[repr(key)] = arrays
+            self._packed[key] = packed
         found: Packed = self._packed[key]
         return found
 

@@ -135,9 +135,13 @@ def _read_at(
 ) -> NDArray[np.generic]:
     """Read one tensor; not through a memory map, whose pages would stay with the process."""
     tensor = np.empty(shape, dtype)
-    with lock:
-        file.seek(place)
-        size = file.readinto(tensor.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+    memory = tensor.reshape(-1).view(np.uint8).data
+    if hasattr(os, "preadv"):  # the position of a file is shared, even with a child after a fork
+        size = os.preadv(file.fileno(), [memory], place)
+    else:
+        with lock:
+            file.seek(place)
+            size = file.readinto(memory)  # type: ignore[attr-defined]
     if size != tensor.nbytes:
         raise ModelError(
             "{source}: the file ends too early: {size} of {expected} bytes; get it again",
