@@ -18,6 +18,7 @@ from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
+MEMORY_BYTES = 16 * 2**20  # weights of a layer that no cache holds until the next picture
 L1_WAYS, L1_WAY_BYTES = 8, 4096  # 32 KiB; larger ones have more ways of the same size
 LINE_BYTES = 64  # of a cache line
 LINE = 16  # float32 of one
@@ -194,6 +195,9 @@ def choose_winograd_outputs(
     Tiles over the edge multiply in vain: their products must be at most half of the direct
     convolution's 9 a pixel, or the transforms eat what is left (a 5×5 picture: 144 of 225); 2×2
     tiles, whose transforms are some additions, at most two thirds.
+    Where 4×4 would save less than a quarter of the products of 2×2 (9 or 10 rows and columns) and
+    its weights come from memory, 2×2 is faster, with one picture as with four, and a network that
+    met 7×7 before has its weights already.
     """
     if min(height, width) < 4:
         return 0
@@ -202,7 +206,9 @@ def choose_winograd_outputs(
         tiles, products = winograd_tiles(height, width, outputs), winograd_products(outputs)
         weights = FLOAT * products * input_channels * output_channels
         covered = tiles >= enough or (tiles >= 4 and weights <= 2 * L2_BYTES)
-        if covered and products * tiles <= share * direct:
+        smaller = winograd_products(2) * winograd_tiles(height, width, 2)
+        streamed = weights > MEMORY_BYTES and 4 * products * tiles > 3 * smaller
+        if covered and products * tiles <= share * direct and (outputs == 2 or not streamed):
             return outputs
     return 0
 
