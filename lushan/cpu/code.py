@@ -14,7 +14,7 @@ from typing import Protocol
 
 import llvmlite
 
-from lushan.cpu.cache import ObjectCache, cache_folder, generator_hash
+from lushan.cpu.cache import ObjectCache, cache_folder, source_hash
 from lushan.cpu.locks import Locked, no_fork
 from lushan.cpu.machine_code import MappedCode, is_supported, link
 from lushan.cpu.target import Target
@@ -96,7 +96,7 @@ class CodeStore(Locked):
         kind = type(kernel)
         name = f"{kind.__module__}.{kind.__qualname__}"
         version = llvmlite.__version__  # which says that of LLVM
-        parts = (name, repr(kernel), repr(self._target), version, generator_hash())
+        parts = (name, repr(kernel), repr(self._target), version, source_hash("cpu"))
         return "k" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.errors import ModelError
-from lushan.graph.weights import LazyWeights, shape_of
+from lushan.graph.weights import LazyWeights, origin_of, shape_of
 from lushan.models.model_folder import read_model_folder, write_model_folder
 from lushan.models.safetensors_file import LARGE_ELEMENTS, open_safetensors
 from lushan.text import first_few, printable
@@ -153,7 +153,7 @@ def to_parameters(
             source=source,
             problems=reduce(_semicolon, problems),
         )
-    return LazyWeights({name: shapes[name] for name in getters}, getters)
+    return LazyWeights({name: shapes[name] for name in getters}, getters, origin=origin_of(tensors))
 
 
 def _converted(tensor: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -244,6 +244,7 @@ def _plain_names(
     return LazyWeights(
         {short: shape_of(tensors, name) for short, name in pairs},
         {short: partial(tensors.__getitem__, name) for short, name in pairs},
+        origin=origin_of(tensors),
     )
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from lushan.models.bfloat16 import widen_bfloat16
 from lushan.text import printable
 
 LARGE_ELEMENTS = 16 * 2**10  # of these a network has a few dozen, and they are nearly all of it
+_SETTLED_SECONDS = 3  # the coarsest file systems count two by two
 _READABLE = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
 
@@ -92,9 +94,27 @@ def open_safetensors(path: Path) -> LazyWeights:
             place = start + entry["data_offsets"][0]
             dtype = np.dtype("<f4" if entry["dtype"] == "F32" else "<f2")
             getters[name] = partial(_read_at, file, lock, place, dtype, shapes[name], str(path))
-    weights = LazyWeights(shapes, getters)
+    weights = LazyWeights(shapes, getters, origin=_origin(file))
     weakref.finalize(weights, file.close)  # when nobody can ask any more
     return weights
+
+
+def _origin(file: BinaryIO) -> str | None:
+    """Return what tells the contents of a file from any other, None if it cannot be told yet.
+
+    A file may change again within the moment that the clock of its file system counts in.
+    """
+    status = os.fstat(file.fileno())
+    if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
+        return None
+    identity = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return repr((os.path.realpath(file.name), *identity))
 
 
 def _is_large(element: str, shape: Sequence[int]) -> bool:

@@ -2,6 +2,7 @@
 
 A pass maps (graph, weights) to (graph, weights) with the same meaning; it never runs a network.
 The graph is verified before the first pass and after each one, so a wrong pass is found at once.
+New weights are computed from the old ones and the graph alone, so they keep the origin.
 """
 
 from __future__ import annotations
