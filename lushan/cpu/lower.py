@@ -288,9 +288,9 @@ def _transposed_convolution(context: _Context, node: Node) -> Lowering:
     packer, target = context.packer, context.target
     kernel = transposed_convolution_kernel(packer.shape(node.inputs[1]), **options)
 
-    def reserve() -> Panels:
+    def reserve(allocate: Allocate) -> Panels:
         weights, biases = kernel.shapes(target)
-        return packer.allocate(weights), np.empty(biases, np.float32)
+        return allocate(weights), allocate(biases)
 
     def write(packed: Panels) -> None:
         bias = context.bias(node, y.shape[3])
