@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
 from lushan.cpu.target import Target
-from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.task import FLOAT, Plane
+from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.tiling import (
     LINE_BYTES,
     PREFETCHING_TILES,

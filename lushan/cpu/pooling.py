@@ -85,6 +85,15 @@ class _Real:
     columns: tuple[Value, Value]
 
 
+@dataclass(frozen=True)
+class _Output:
+    """Where the results of a window go: rows of y and of the switches, and the place in them."""
+
+    y: Value
+    switches: Value | None
+    at: Value
+
+
 class _Window:
     """Slides the window; what is kept of its pixels is said by ``start``, ``meet`` and ``end``."""
 
@@ -113,7 +122,7 @@ class _Window:
             def group(first: Value, pieces: Sequence[Piece]) -> None:
                 kept = self._slide(x, window, first, pieces)
                 at = e.add(e.mul(place, channels), first)
-                self.end(kept, pieces, window, y_row, switches, at)
+                self.end(kept, pieces, window, _Output(y_row, switches, at))
 
             each_group(e, channels, CHANNEL_VECTORS, group)
 
@@ -150,13 +159,7 @@ class _Window:
         raise NotImplementedError
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         raise NotImplementedError
 
@@ -192,23 +195,17 @@ class _Maximum(_Window):
         return values + [b.select(w, here, old) for w, old in zip(wins, winners, strict=True)]
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         """Store the maxima and the switches."""
         e = self.e
         for (place, used), value in zip(pieces, kept, strict=False):
-            e.store(value, y, e.add(at, place), lanes=used)
-        if switches is None:
+            e.store(value, output.y, e.add(output.at, place), lanes=used)
+        if output.switches is None:
             return
-        integers = e.builder.bitcast(switches, I64.as_pointer())
+        integers = e.builder.bitcast(output.switches, I64.as_pointer())
         for (place, used), winner in zip(pieces, kept[len(pieces) :], strict=True):
-            self._store_positions(winner, e.offset(integers, e.add(at, place)), used)
+            self._store_positions(winner, e.offset(integers, e.add(output.at, place)), used)
 
     def _positions(self, position: Value) -> Value:
         """Return a vector of one position."""
@@ -257,13 +254,7 @@ class _Average(_Window):
         return [self.e.builder.fadd(old, new) for old, new in zip(kept, loaded, strict=True)]
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         """Divide by the pixels of the window, or by its real ones, and store."""
         e, b = self.e, self.e.builder
@@ -273,7 +264,7 @@ class _Average(_Window):
             real = e.mul(*(e.sub(last, first) for first, last in (window.rows, window.columns)))
             count = e.splat(b.sitofp(real, F32))
         for (place, used), total in zip(pieces, kept, strict=True):
-            e.store(b.fdiv(total, count), y, e.add(at, place), lanes=used)
+            e.store(b.fdiv(total, count), output.y, e.add(output.at, place), lanes=used)
 
 
 def max_pooling_tasks(

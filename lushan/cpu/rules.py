@@ -19,7 +19,11 @@ from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.task import Plane, Task
-from lushan.cpu.transposed_convolution import transposed_convolution_tasks
+from lushan.cpu.transposed_convolution import (
+    pack_weights,
+    transposed_convolution_kernel,
+    transposed_convolution_tasks,
+)
 from lushan.cpu.winograd import suitable_outputs, winograd_tasks
 from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
 from lushan.graph.ir import Node
@@ -103,9 +107,19 @@ def _transposed_convolution(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     del options["output_padding"]  # the size of y says it
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    weight = context.packer[node.inputs[1]]
-    bias = context.packer[node.inputs[2]] if len(node.inputs) > 2 else None
-    return transposed_convolution_tasks(x, y, weight, bias, target=context.target, **options), []
+    packer, target = context.packer, context.target
+    kernel = transposed_convolution_kernel(packer.shape(node.inputs[1]), **options)
+
+    def reserve(allocate: Allocate) -> Panels:
+        weights, biases = kernel.shapes(target)
+        return allocate(weights), allocate(biases)
+
+    def write(packed: Panels) -> None:
+        bias = context.bias(node, y.shape[3])
+        pack_weights(packer[node.inputs[1]], bias, kernel, packed, target)
+
+    packed = packer.once((node.operator, kernel, *node.inputs[1:3]), reserve, write)
+    return transposed_convolution_tasks(x, y, kernel, packed), []
 
 
 def _linear(context: Context, node: Node) -> Lowering:

@@ -21,7 +21,7 @@ from lushan.cpu.program import _schedule
 from lushan.cpu.quantized_rules import QUANTIZED_RULES
 from lushan.cpu.rules import RULES
 from lushan.cpu.target import Target, detect
-from lushan.cpu.task import Kernel
+from lushan.cpu.task import Kernel, Task
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.interpret import MEANINGS
@@ -136,18 +136,24 @@ def test_the_numbers_are_the_same(
 CHOSEN = {"tile", "outputs", "shared", "prefetch"}
 
 
-def kernels_of(target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]) -> set[Kernel]:
-    """Return the kernels for pictures of (batch, height, width), one after another."""
+def tasks_of(
+    target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]
+) -> list[list[Task]]:
+    """Return the tasks for pictures of each (batch, height, width), one after another."""
     weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
     graph, weights = passes.apply(graph, weights)
     packer = Packer(weights, target, code_store(target))
     (value,) = graph.inputs
-    found: set[Kernel] = set()
+    found = []
     for shape in shapes:
         types = infer_types(graph, {value.name: (*shape, 3)})
         lowered = lower(graph, types, packer, target, Options(threads=2), set(graph.outputs))
-        found.update(task.kernel for step in lowered.steps for task in step.tasks)
+        found.append([task for step in lowered.steps for task in step.tasks])
     return found
+
+
+def kernels_of(target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]) -> set[Kernel]:
+    return {task.kernel for tasks in tasks_of(target, graph, shapes) for task in tasks}
 
 
 def layer(kernel: Kernel) -> tuple[Any, ...]:
@@ -193,5 +199,19 @@ def test_a_graph_has_the_same_kernels_at_any_size(target: Target, name: str) -> 
     first, second = (
         {layer(kernel) for kernel in kernels_of(target, graph, [shape])}
         for shape in ((1, 40, 48), (5, 61, 43))
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("name", OPERATOR_GRAPHS)
+def test_weights_are_packed_once_for_all_sizes(target: Target, name: str) -> None:
+    first, second = (
+        {
+            value.ctypes.data
+            for task in tasks
+            for value in task.arguments.values()
+            if isinstance(value, np.ndarray) and value.size >= 100  # not the factors of batch norm
+        }
+        for tasks in tasks_of(target, OPERATOR_GRAPHS[name], [(1, 40, 48), (5, 61, 43)])
     )
     assert first == second
