@@ -24,7 +24,12 @@ def _cpu(
     keep: Sequence[str] = (),
     threads: int | None = None,
 ) -> Program:
-    """Compile to native code for this processor."""
+    """Compile to native code for this processor.
+
+    A network on bytes is interpreted: its kernels are not written yet.
+    """
+    if any(value.type.dtype == "int8" for value in graph.parameters):
+        return _reference(graph, weights, keep=keep, threads=threads)
     from lushan.cpu import executor
 
     return executor.compile(graph, weights, keep=keep, threads=threads)
@@ -40,7 +45,7 @@ def _reference(
     """Interpret with NumPy, after the passes; NumPy's BLAS chooses its own threads."""
     rewritten, new_weights = passes.apply(graph, weights, keep=keep)
     # NumPy's matrix products want a weight in one piece, once rather than in every run.
-    held = {name: np.ascontiguousarray(array) for name, array in new_weights.items()}
+    held = {name: np.asarray(array, order="C") for name, array in new_weights.items()}
     return interpret.compile(rewritten, held, keep=keep, threads=threads)
 
 

@@ -78,8 +78,9 @@ def write_model_folder(
 ) -> None:
     """Write a model folder; ``tensors`` are as a checkpoint has them (``from_parameters``).
 
-    An existing model folder is replaced, other files in it are kept; any other folder that is
-    not empty is refused. Raises ModelError, also for numbers that ``dtype`` cannot hold.
+    Floating-point tensors are stored as ``dtype``, those of int8 as they are. An existing model
+    folder is replaced, other files in it are kept; any other folder that is not empty is refused.
+    Raises ModelError, also for numbers that ``dtype`` cannot hold.
     """
     folder = Path(folder)
     stored = _stored(tensors, dtype, str(folder))
@@ -129,6 +130,9 @@ def _stored(
 ) -> dict[str, NDArray[np.generic]]:
     stored: dict[str, NDArray[np.generic]] = {}
     for name, tensor in tensors.items():
+        if tensor.dtype == np.int8:  # of a quantised network
+            stored[name] = np.asarray(tensor)
+            continue
         with np.errstate(over="ignore"):  # reported below
             stored[name] = np.asarray(tensor).astype(dtype)
         if tensor.dtype.kind != "f" or not np.isfinite(stored[name]).all():
