@@ -26,6 +26,7 @@ from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.quantized import is_quantized, quantized_graph
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
+from lushan.models.summary import memory_bytes
 
 DEFAULT = "default"
 CUSTOM = "resnet"  # the architecture of one's own design: ``model_args`` describes it
@@ -54,6 +55,11 @@ class Model:
     weights: Mapping[str, Array]
     labels: Labels
     preprocessing: Preprocessing
+
+    @property
+    def weight_bytes(self) -> int:
+        """The memory that the weights take as they are stored."""
+        return memory_bytes(value.type for value in self.graph.parameters)
 
     @property
     def precision(self) -> str:

@@ -40,12 +40,12 @@ _BATCH_BYTES = 64 * 2**20  # of all values that are looked at
 class Calibration:
     """What was observed: a histogram for each value, on how many pictures.
 
-    ``errors`` are the pictures that could not be read, each with its reason.
+    ``errors`` are the pictures that could not be read, as (source, reason).
     """
 
     histograms: dict[str, Histogram]
     pictures: int = 0
-    errors: list[LushanError] = field(default_factory=list)
+    errors: list[tuple[PictureSource, LushanError]] = field(default_factory=list)
 
 
 def calibrate(
@@ -97,7 +97,7 @@ def batches(
     model: Model,
     sources: Iterable[PictureSource],
     kept: Iterable[str],
-    errors: list[LushanError],
+    errors: list[tuple[PictureSource, LushanError]],
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Yield preprocessed pictures, as many at a time as the values in ``kept`` leave room for.
 
@@ -109,7 +109,7 @@ def batches(
         try:
             batch.append(model.preprocessing(decode(source)))
         except LushanError as error:
-            errors.append(error)
+            errors.append((source, error))
         if len(batch) == size:
             yield np.stack(batch)
             batch = []

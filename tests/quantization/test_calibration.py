@@ -81,7 +81,9 @@ def test_pictures_that_cannot_be_read_are_left_out_by_name(model: Model, tmp_pat
     broken.write_bytes(b"\xff\xd8\xff")
     found = calibrate(model, [*pictures(2), str(broken), *pictures(1)])
     assert found.pictures == 3
-    assert [str(broken) in str(error) for error in found.errors] == [True]
+    [(source, error)] = found.errors
+    assert source == str(broken)
+    assert str(broken) in str(error)
 
 
 @pytest.mark.parametrize("count", [0, 1])
