@@ -9,7 +9,8 @@ format. "cold" is the first start on a machine, "warm" every later one:
     onnxruntime   cold: the ONNX file                 warm: that file after its own rewrites
     openvino      cold: its model file                warm: with its cache of compiled models
 
-The first turn is not counted: it brings files into the system's cache. Linux only (/proc).
+The first turn is not counted: it brings files into the system's cache, and lets Python compile
+what an installation has compiled. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Contestant:
         if self.cold:
             shutil.rmtree(cache, ignore_errors=True)
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+        for name in ("LUSHAN_CACHE", "PYTHONDONTWRITEBYTECODE"):
+            environment.pop(name, None)
         command = [sys.executable, "-c", self.code + CLOSING]
         begin = time.perf_counter()
         with subprocess.Popen(

@@ -26,7 +26,9 @@ from lushan.cpu.packing import Packer
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors
-from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
+from lushan.graph.weights import Factors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.native_tasks import Memory, Runner
@@ -68,7 +70,9 @@ def direct(
     x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target, packer: Packer
 ) -> Task:
     """Return the direct convolution, with weights of its own."""
-    packed = packer.panels(weight, bias, choose_vectors(y.shape[3], target))
+    packed = packer.reserve_panels(weight.shape, choose_vectors(y.shape[3], target))
+    packer.writer.write(Factors(weight, None), packed[0])
+    packed[1].reshape(-1)[: len(bias)] = bias
     geometry = Geometry((1, 1), (1, 1, 1, 1), (1, 1))
     return convolution_task(
         x,
@@ -92,13 +96,20 @@ def layer(
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
     packer = Packer({}, target, code_store(target))
-    packed, biases = pack_winograd_weights(weight, bias, target, packer.allocate)
-    _, planes = winograd_tasks(x, y, None, packed, biases, target, activation="relu")
+    outputs = suitable_outputs(channels, channels, size, size, target) or 4
+
+    def winograd(weights: np.ndarray) -> tuple[list[Task], list[Plane]]:
+        options = {"activation": "relu"}
+        return winograd_tasks(x, y, None, weights, bias, outputs, target, **options)
+
+    packed = packer.allocate(winograd_shape(weight.shape, outputs, target))
+    write_winograd_weights(Factors(weight, None), outputs, packed, packer.writer)
+    _, planes = winograd(packed)
     memory = Memory([x, y, *planes])
     memory.put(x, random.standard_normal(x.shape, np.float32), 0.0)
     runs: dict[str, list[Runner]] = {"direct": [], "winograd": []}
     for _ in range(-(-COLD_BYTES // packed.nbytes) if cold else 1):
-        tasks, _ = winograd_tasks(x, y, None, packed.copy(), biases, target, activation="relu")
+        tasks, _ = winograd(packed.copy())
         runs["winograd"].append(Runner(tasks, memory, target))
     for _ in range(-(-COLD_BYTES // weight.nbytes) if cold else 1):
         task = direct(x, y, weight, bias, target, packer)
@@ -124,7 +135,7 @@ def main() -> None:
                 if turn:
                     times[name].append(spent)
         flop = 2 * arguments.batch * 9 * (size * channels) ** 2
-        chosen = is_suitable(channels, channels, size, size, target)
+        chosen = suitable_outputs(channels, channels, size, size, target) > 0
         for name, values in times.items():
             median, least = statistics.median(values), min(values)
             print(

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lushan import passes
-from lushan.graph import interpret
 from lushan.graph.executor import Array, Engine, Program
 from lushan.graph.ir import Graph
 
@@ -43,6 +42,8 @@ def _reference(
     threads: int | None = None,
 ) -> Program:
     """Interpret with NumPy, after the passes; NumPy's BLAS chooses its own threads."""
+    from lushan.graph import interpret
+
     rewritten, new_weights = passes.apply(graph, weights, keep=keep)
     # NumPy's matrix products want a weight in one piece, once rather than in every run.
     held = {name: np.asarray(array, order="C") for name, array in new_weights.items()}

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +22,16 @@ from lushan.cores import usable_cores
 from lushan.engines import DEFAULT_ENGINE, ENGINES
 from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph.executor import ProfilingProgram
-from lushan.image.decode import InputReport, PictureSource, decode
 from lushan.image.sources import source_name
 from lushan.models.labels import Labels
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import DEFAULT, Model, load_model
 from lushan.reference.softmax import softmax, top_k
+
+if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
+    from concurrent.futures import Future
+
+    from lushan.image.decode import InputReport, PictureSource
 
 PRECISIONS = ("float32", "int8")
 LANGUAGES = ("en", "zh")
@@ -37,8 +40,8 @@ LANGUAGES = ("en", "zh")
 _UNTIL_THE_SCORES: Mapping[str, Any] = {"divide": "ignore", "over": "ignore", "invalid": "ignore"}
 
 # A picture, or a function that gets it when its turn comes.
-Source: TypeAlias = PictureSource | Callable[[], PictureSource]
-Prepared: TypeAlias = tuple[npt.NDArray[np.float32], InputReport]
+Source: TypeAlias = "PictureSource | Callable[[], PictureSource]"
+Prepared: TypeAlias = "tuple[npt.NDArray[np.float32], InputReport]"
 
 
 @dataclass(frozen=True)
@@ -235,12 +238,16 @@ class Recognizer:
 
     def _prepare(self, source: Source) -> Prepared:
         """Decode and preprocess one picture → float32 [H, W, 3] and the report."""
+        from lushan.image.decode import decode
+
         picture = decode(source() if callable(source) else source)
         return self.model.preprocessing(picture), picture.report
 
     def _stream(
         self, sources: Iterator[Source], top: int, lang: str, batch: int
     ) -> Iterator[Predictions | LushanError]:
+        from concurrent.futures import ThreadPoolExecutor
+
         decoders = ThreadPoolExecutor(self.threads, thread_name_prefix="lushan-decode")
         reader = ThreadPoolExecutor(1, thread_name_prefix="lushan-read")
         stopped = Event()

@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -82,6 +81,8 @@ class ObjectCache:
         """Keep ``content`` under ``key``: written aside and renamed, so readers see it whole."""
         if self._folder is None:
             return
+        import tempfile
+
         temporary: Path | None = None
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)

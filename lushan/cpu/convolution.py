@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.activation import Activation, activate
-from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.emit import I64, KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.task import Argument as TaskArgument
@@ -57,7 +57,7 @@ class Argument(IntEnum):
     ROW_CHUNKS = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
-    AHEAD = auto()  # from a panel to the one this thread is likely to need next
+    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ class ConvolutionKernel:
         """Return the elements of one packed panel of weights."""
         return math.prod(self.window) * self.terms * self.tile.vectors * target.lanes
 
+    def turn(self, target: Target) -> int:
+        """Return the steps of the sum that one turn of the inner loop makes."""
+        return unrolling(self.terms, self.tile, target)
+
     def blocks(self, target: Target) -> int:
         """Return the number of panels."""
         return -(-self.output_channels // (self.tile.vectors * target.lanes))
@@ -112,6 +116,13 @@ class Epilogue:
     residual: Plane | None = None
     activation: Activation = "none"
     slope: float = 0.0
+
+
+def choose_convolution_tile(
+    x: Plane, y: Plane, geometry: Geometry, vectors: int, target: Target
+) -> Tile:
+    """Return the tile of a convolution whose weights are packed for so many vectors."""
+    return choose_tile(y.shape[2], vectors, FLOAT * geometry.stride[1] * x.shape[3], target)
 
 
 def convolution_task(
@@ -147,7 +158,7 @@ def convolution_task(
         pixel=geometry.stride[1] * x.shape[3],
         output_channels=oc,
         output_pixel=c,
-        tile=choose_tile(w, vectors, FLOAT * geometry.stride[1] * x.shape[3], target),
+        tile=choose_convolution_tile(x, y, geometry, vectors, target),
         residual=epilogue.residual is not None,
         prefetch=packed[0].nbytes > L2_BYTES,
         activation=epilogue.activation,
@@ -179,9 +190,21 @@ def convolution_task(
         Argument.ROW_CHUNKS: row_chunks,
         Argument.BLOCKS_PER_CHUNK: cut.blocks,
         Argument.BLOCKS: blocks,
-        Argument.AHEAD: threads * cut.blocks * kernel.panel(target),
+        Argument.THREADS: threads,
     }
     return Task(kernel, arguments, row_chunks * -(-blocks // cut.blocks))
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A pointer that moves by ``step`` elements on each turn of the inner loop.
+
+    ``lines`` cache lines from there on are prefetched.
+    """
+
+    start: Value
+    step: Value
+    lines: int
 
 
 class _Emitter:
@@ -208,64 +231,114 @@ class _Emitter:
         last_row = e.lesser(
             e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
         )
+        # What this thread is likely to need after this chunk.
+        later = e.add(e.chunk, e.argument(Argument.THREADS))
+        later_group, later_part = e.divide(later, e.argument(Argument.ROW_CHUNKS))
+        blocks_ahead = e.mul(e.sub(later_group, group), e.argument(Argument.BLOCKS_PER_CHUNK))
+        weights_ahead = e.mul(blocks_ahead, self.kernel.panel(self.target))
+        later_row = e.mul(later_part, e.argument(Argument.ROWS_PER_CHUNK))
 
         def rows(row: Value) -> None:
             turn = e.sub(row, first_row)
-            e.loop(first_block, last_block, lambda block: self._row(block, row, turn))
+            following = e.add(row, 1)
+            is_inside = e.builder.icmp_signed("<", following, last_row)
+            following = e.builder.select(is_inside, following, later_row)
+            window = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+            following_window = self._start(following, Argument.X_IMAGE, Argument.X_ROW)
+            input_ahead = e.sub(following_window, window)
+
+            def panels(block: Value) -> None:
+                is_first = e.builder.icmp_signed("==", block, first_block)
+                self._row(
+                    block, row, turn, weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
+                )
+
+            e.loop(first_block, last_block, panels)
 
         e.loop(first_row, last_row, rows)
         return e.text()
 
-    def _row(self, block: Value, row: Value, turn: Value) -> None:
-        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel."""
+    def _start(self, row: Value, image_stride: Argument, row_stride: Argument) -> Value:
+        """Return the elements before output row ``row`` of all pictures, in a plane."""
         e = self.e
         image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
-        starts = [
-            e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
-            for image_stride, row_stride in (
-                (Argument.X_IMAGE, Argument.X_ROW),
-                (Argument.Y_IMAGE, Argument.Y_ROW),
-                (Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW),
-            )
-        ]
+        return e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
+
+    def _row(
+        self, block: Value, row: Value, turn: Value, weights_ahead: Value, input_ahead: Value
+    ) -> None:
+        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel.
+
+        ``weights_ahead`` is from a panel to the one needed later, ``input_ahead`` from the window
+        of this row to that of the next; 0 where nothing of it is to be fetched.
+        """
+        e = self.e
+        x_start = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+        y_start = self._start(row, Argument.Y_IMAGE, Argument.Y_ROW)
+        residual_start = self._start(row, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
         width = e.argument(Argument.WIDTH)
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
 
         def tile(start: Value) -> None:
             first = e.lesser(start, e.sub(width, pixels))
-            x = e.offset(self.x, e.add(starts[0], e.mul(first, self.kernel.pixel)))
+            x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
             place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
-            y = e.offset(self.y, e.add(starts[1], place))
-            residual = self.residual and e.offset(self.residual, e.add(starts[2], place))
+            y = e.offset(self.y, e.add(y_start, place))
+            residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
             done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
-            sums = self._sum(x, panel, self._ahead(panel, done), block)
+            streams = [
+                _Stream(panel, e.integer(self.kernel.turn(self.target) * self.nr), 0),
+                *self._weights_stream(panel, weights_ahead, done),
+                self._input_stream(x, input_ahead),
+            ]
+            if residual is not None:
+                self._fetch(residual)
+            sums = self._sum(x, streams, block)
             self._finish(sums, y, residual, block)
 
         e.loop(0, width, tile, step=pixels)
 
-    def _ahead(self, panel: Value, done: Value) -> list[Value]:
-        """Return where to prefetch from and by how much to move on each turn of the inner loop.
+    def _fetch(self, residual: Value) -> None:
+        """Ask for the residual of a tile, which is needed when its sums are done."""
+        for m in range(self.kernel.tile.pixels):
+            for line in range(0, self.nr, LINE):
+                at = m * self.kernel.output_pixel + line
+                self.e.prefetch(residual, at, level=1)
 
-        The first tiles of a panel fetch the next one, each its share; later tiles stand still.
-        """
+    def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
+        """Return what the first tiles of a panel fetch of a later one: each its share."""
         if not self.kernel.prefetch:
             return []
         e = self.e
+        steps = self.kernel.turn(self.target)
+        lines = max(1, steps * self.nr // LINE // PREFETCHING_TILES)
         share = self.kernel.panel(self.target) // PREFETCHING_TILES
         tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
-        start = e.add(e.argument(Argument.AHEAD), e.mul(tile, share))
-        active = e.builder.icmp_signed("<", tile, e.integer(PREFETCHING_TILES))
-        step = e.builder.select(active, e.integer(self._lines() * LINE), e.integer(0))
-        return [e.offset(panel, start), step]
+        active = e.builder.icmp_signed("<", tile, I64(PREFETCHING_TILES))
+        start = e.offset(panel, e.add(ahead, e.mul(tile, share)))
+        return [_Stream(start, e.builder.select(active, I64(lines * LINE), I64(0)), lines)]
 
-    def _lines(self) -> int:
-        """Return the cache lines that a turn of the inner loop prefetches."""
-        steps = unrolling(self.kernel.terms, self.kernel.tile, self.target)
-        return max(1, steps * self.nr // LINE // PREFETCHING_TILES)
+    def _input_stream(self, x: Value, ahead: Value) -> _Stream:
+        """Return what a tile fetches of the next row: the last row of the window below its own.
 
-    def _sum(self, x: Value, panel: Value, ahead: list[Value], block: Value) -> list[Value]:
-        """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums."""
+        Those pixels follow each other in memory. Another thread may have written them, or they
+        are many kilobytes apart: the processor does not see by itself what comes next.
+        """
+        e, kernel = self.e, self.kernel
+        turns = math.prod(kernel.window) * kernel.terms // kernel.turn(self.target)
+        lines = -(-kernel.tile.pixels * kernel.pixel // (LINE * turns))
+        last_row = e.mul(e.argument(Argument.X_KERNEL_ROW), kernel.window[0] - 1)
+        active = e.builder.icmp_signed("!=", ahead, I64(0))
+        start = e.builder.select(active, e.add(ahead, last_row), I64(0))
+        step = e.builder.select(active, I64(lines * LINE), I64(0))
+        return _Stream(e.offset(x, start), step, lines)
+
+    def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
+        """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
+
+        The pointers of ``streams``, the panel's first, move along with the sum.
+        """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
         bias = e.offset(self.bias, e.mul(block, self.nr))
@@ -273,36 +346,36 @@ class _Emitter:
         sums = start * kernel.tile.pixels
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
-        # Pointers move along with the sum: weights in a line, and what is prefetched.
-        moves = [e.integer(unrolling(kernel.terms, kernel.tile, self.target) * self.nr), *ahead[1:]]
-
         def window_row(row: Value, *carried: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
             return e.loop(
                 0,
                 kw,
                 lambda column, *carried: self._terms(
-                    e.offset(line, e.mul(column, kernel.tap)), moves, carried
+                    e.offset(line, e.mul(column, kernel.tap)), streams, carried
                 ),
                 carried=carried,
             )
 
-        pointers = [panel, *ahead[:1]]
+        pointers = [stream.start for stream in streams]
         return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
 
-    def _terms(self, x: Value, moves: list[Value], carried: Sequence[Value]) -> list[Value]:
+    def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
-        steps = unrolling(kernel.terms, kernel.tile, self.target)
+        steps = kernel.turn(self.target)
 
         def turn(channel: Value, *carried: Value) -> list[Value]:
-            pointers, sums = carried[: len(moves)], list(carried[len(moves) :])
+            pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
             x_here = e.offset(x, channel)
-            if kernel.prefetch:
-                for line in range(self._lines()):
-                    e.prefetch(pointers[1], line * LINE)
+            for pointer, stream in zip(pointers, streams, strict=True):
+                for line in range(stream.lines):
+                    e.prefetch(pointer, line * LINE)
             for step in range(steps):
                 self._step(e.offset(x_here, step), e.offset(pointers[0], step * self.nr), sums)
-            moved = [e.offset(p, move) for p, move in zip(pointers, moves, strict=True)]
+            moved = [
+                e.offset(pointer, stream.step)
+                for pointer, stream in zip(pointers, streams, strict=True)
+            ]
             return [*moved, *sums]
 
         return e.loop(0, kernel.terms, turn, step=steps, carried=carried)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from lushan.cpu.emit import I8, I64, SIGNATURE
+from lushan.cpu.emit import I8, I32, I64, SIGNATURE
 from lushan.cpu.target import Target
 
 KERNEL, ARGUMENTS, CHUNKS, WAITS = range(4)  # the columns of the table of tasks
@@ -29,28 +29,35 @@ PROTOTYPE = ctypes.CFUNCTYPE(
     ctypes.c_void_p,  # counters, int64 [count], zero before the first thread starts
     ctypes.c_void_p,  # chunks done, int64 [1], likewise
     ctypes.c_void_p,  # the system's yield function, or 0
+    ctypes.c_void_p,  # stamps of this thread, int64 [count, 2]; read by the timed loop alone
 )
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The specification of the loop: it depends on nothing but the target."""
+    """The specification of the loop: it depends on little but the target.
+
+    ``timed`` asks for two stamps of the processor's clock for each task: when this thread began
+    it, after any waiting, and when it found no chunk left.
+    """
+
+    timed: bool = False
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the loop as a function called ``name``."""
         module = ir.Module(name)
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
-        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer]
+        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer, numbers]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        _emit(function, pauses=target.cpu.startswith("x86") or target.level != "generic")
+        _emit(function, target, timed=self.timed)
         return str(module)
 
 
-def _emit(function: ir.Function, *, pauses: bool) -> None:
-    bases, table, count, counters, finished, yielding = function.args
-    entry, task, waiting, claim, work, following, last = (
+def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
+    bases, table, count, counters, finished, yielding, stamps = function.args
+    entry, task, waiting, begin, claim, work, following, last = (
         function.append_basic_block(name)
-        for name in ("entry", "task", "waiting", "claim", "work", "following", "last")
+        for name in ("entry", "task", "waiting", "begin", "claim", "work", "following", "last")
     )
     builder = ir.IRBuilder(entry)
     builder.cbranch(builder.icmp_signed("<", I64(0), count), task, last)
@@ -64,10 +71,18 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
     kernel = builder.inttoptr(fields[KERNEL], SIGNATURE.as_pointer())
     values = builder.inttoptr(fields[ARGUMENTS], I64.as_pointer())
     counter = builder.gep(counters, [index])
-    builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, claim)
+    builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, begin)
 
     builder.position_at_end(waiting)
-    wait_end = _wait(builder, finished, unreported, before, yielding, pauses=pauses)
+    wait_end = _wait(builder, finished, unreported, before, yielding, target)
+    builder.branch(begin)
+
+    builder.position_at_end(begin)
+    untold = builder.phi(I64, "untold")
+    untold.add_incoming(unreported, task)
+    untold.add_incoming(I64(0), wait_end)
+    if timed:
+        _stamp(builder, stamps, index, 0, target)
     builder.branch(claim)
 
     builder.position_at_end(claim)
@@ -77,12 +92,13 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
 
     builder.position_at_end(work)
     builder.call(kernel, [bases, values, chunk])
-    own.add_incoming(unreported, task)
-    own.add_incoming(I64(0), wait_end)
+    own.add_incoming(untold, begin)
     own.add_incoming(builder.add(own, I64(1)), work)
     builder.branch(claim)
 
     builder.position_at_end(following)
+    if timed:
+        _stamp(builder, stamps, index, 1, target)
     next_index = builder.add(index, I64(1))
     next_before = builder.add(before, fields[CHUNKS])
     for phi, value in ((index, next_index), (before, next_before), (unreported, own)):
@@ -96,7 +112,7 @@ def _emit(function: ir.Function, *, pauses: bool) -> None:
     for phi, value in ((total, next_before), (rest, own)):
         phi.add_incoming(I64(0), entry)
         phi.add_incoming(value, following)
-    _wait(builder, finished, rest, total, yielding, pauses=pauses)
+    _wait(builder, finished, rest, total, yielding, target)
     builder.ret_void()
 
 
@@ -106,8 +122,7 @@ def _wait(
     unreported: ir.Value,
     wanted: ir.Value,
     yielding: ir.Value,
-    *,
-    pauses: bool,
+    target: Target,
 ) -> ir.Block:
     """Report chunks as done, then wait until ``wanted`` are; return the block after it."""
     function = builder.function
@@ -124,8 +139,7 @@ def _wait(
     builder.cbranch(builder.icmp_signed(">=", here, wanted), end, spin)
 
     builder.position_at_end(spin)
-    if pauses:
-        builder.call(_pause(function.module), [])
+    _pause(builder, target)
     more = builder.add(turns, I64(1))
     builder.cbranch(builder.icmp_signed("<", more, I64(_SPINS)), look, patience)
 
@@ -146,9 +160,34 @@ def _wait(
     return end
 
 
-def _pause(module: ir.Module) -> ir.Function:
-    """Return x86's hint that this is a waiting loop."""
-    name = "llvm.x86.sse2.pause"
-    if name not in module.globals:
-        ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
-    return module.globals[name]
+def _stamp(
+    builder: ir.IRBuilder, stamps: ir.Value, task: ir.Value, which: int, target: Target
+) -> None:
+    """Store the processor's clock as one of a task's two stamps."""
+    name, operands = "llvm.readcyclecounter", []
+    if target.is_aarch64:  # whose counter of cycles is the system's alone
+        name, operands = (
+            "llvm.read_volatile_register.i64",
+            [builder.module.add_metadata(["cntvct_el0"])],
+        )
+    signature = ir.FunctionType(I64, [operand.type for operand in operands])
+    place = builder.gep(stamps, [builder.add(builder.mul(task, I64(2)), I64(which))])
+    builder.store(builder.call(_function(builder, name, signature), operands), place)
+
+
+def _pause(builder: ir.IRBuilder, target: Target) -> None:
+    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    if target.is_x86:
+        name, operands = "llvm.x86.sse2.pause", []
+    elif target.is_aarch64:
+        name, operands = "llvm.aarch64.hint", [I32(1)]  # YIELD
+    else:
+        return
+    signature = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+    builder.call(_function(builder, name, signature), operands)
+
+
+def _function(builder: ir.IRBuilder, name: str, signature: ir.FunctionType) -> ir.Function:
+    """Return the function ``name`` of the module, declared when first asked for."""
+    known = builder.module.globals
+    return known[name] if name in known else ir.Function(builder.module, signature, name)

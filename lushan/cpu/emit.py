@@ -223,8 +223,13 @@ class KernelEmitter:
         signature = ir.FunctionType(self.vector, [self.vector] * operands)
         return ir.Function(self.module, signature, full)
 
-    def prefetch(self, pointer: Value, elements: Value = 0) -> None:
-        """Ask for the line at ``pointer`` + ``elements`` to be brought into the L2 cache."""
+    def prefetch(
+        self, pointer: Value, elements: Value = 0, *, level: int = 2, write: bool = False
+    ) -> None:
+        """Ask for the line at ``pointer`` + ``elements`` to be brought into a cache.
+
+        ``level`` is 1 or 2; ``write`` asks for it as one that will be written.
+        """
         name = "llvm.prefetch.p0"
         if name in self.module.globals:
             function = self.module.globals[name]
@@ -232,4 +237,4 @@ class KernelEmitter:
             signature = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
             function = ir.Function(self.module, signature, name)
         place = self.builder.bitcast(self.offset(pointer, elements), I8.as_pointer())
-        self.builder.call(function, [place, I32(0), I32(2), I32(1)])
+        self.builder.call(function, [place, I32(int(write)), I32(4 - level), I32(1)])

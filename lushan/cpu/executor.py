@@ -11,24 +11,25 @@ import numpy as np
 
 from lushan import passes
 from lushan.cores import usable_cores
-from lushan.cpu import llvm
 from lushan.cpu.code import CodeStore, code_store
-from lushan.cpu.driver import PROTOTYPE
+from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
 from lushan.cpu.lower import Options, lower
 from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
-from lushan.cpu.team import Team
-from lushan.errors import GraphError
+from lushan.cpu.team import Team, yield_function
+from lushan.errors import GraphError, UsageError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Shape
 from lushan.graph.verify import infer_types, verify
 from lushan.passes.plan_memory import ALIGNMENT
 
+TIMED = Driver(timed=True)
 PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
-MOST_ARENA_BYTES = 32 * 2**20  # what an L3 cache holds; a larger batch is run in parts
+# A larger batch is run in parts: half of what an L3 cache holds, for weights stream through it too.
+MOST_ARENA_BYTES = 16 * 2**20
 
 
 def compile(
@@ -44,14 +45,23 @@ def compile(
 
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
     None is the best instruction set of this machine. ``winograd`` False computes every
-    convolution directly: slower, with a third of the rounding error.
+    convolution directly: slower, with a third of the rounding error. Raises UsageError for a
+    target that is another machine.
     """
+    host = detect()
+    target = target or host
+    if target.triple != host.triple:
+        raise UsageError(
+            "code for {triple} does not run on this machine, {host}: leave out the target",
+            triple=target.triple,
+            host=host.triple,
+        )
     verify(graph)
     check_weights(graph, weights)
     check_keep(graph, keep)
     rewritten, packed = passes.apply(graph, weights, keep=keep)
     options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, packed, tuple(keep), target or detect(), options)
+    return CpuProgram(rewritten, packed, tuple(keep), target, options)
 
 
 class CpuProgram:
@@ -80,7 +90,8 @@ class CpuProgram:
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
         self._lock = threading.Lock()
-        self._yield = llvm.yield_function()
+        self._planning = threading.Lock()  # one plan at a time: they share packed weights
+        self._yield = yield_function()
         self._closed = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -112,9 +123,10 @@ class CpuProgram:
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        part = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
-        if part >= batch:
+        most = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+        if most >= batch:
             return self._run(arrays)
+        part = -(-batch // -(-batch // most))  # about equal ones
         results = [
             self._run({name: array[start : start + part] for name, array in arrays.items()})
             for start in range(0, batch, part)
@@ -122,18 +134,29 @@ class CpuProgram:
         return {name: np.concatenate([r[name] for r in results]) for name in self._computed}
 
     def _plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
+        plan = self._known(shapes)
+        if plan is not None:
+            return plan
+        with self._planning:
+            return self._known(shapes) or self._make_plan(shapes)
+
+    def _known(self, shapes: tuple[Shape, ...]) -> NativeProgram | None:
+        """Return the plan for these shapes, if there is one already."""
         with self._lock:
             plan = self._plans.get(shapes)
             if plan is not None:
                 self._plans.move_to_end(shapes)
-                return plan
-            packer = self._packer
+            return plan
+
+    def _make_plan(self, shapes: tuple[Shape, ...]) -> NativeProgram:
+        packer = self._packer
         if packer is None:  # closed by another thread since the call began
             raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, packer, self._target, self._options)
-        plan = build_program(lowered, self._computed, self._store)
+        lowered = lower(self._graph, types, packer, self._target, self._options, self._computed)
+        packer.finish(self._team.run)
+        plan = build_program(lowered, self._store)
         with self._lock:
             if not self._closed:
                 self._plans[shapes] = plan
@@ -144,7 +167,7 @@ class CpuProgram:
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         plan = self._plan(tuple(array.shape for array in arrays.values()))
         arena = self._borrow(plan.memory(self._team.size))
-        self._enter(plan, arena, list(arrays.values()))
+        self._enter(plan, arena, list(arrays.values()), plan.driver)
         results = {name: self._read(plan, arena, name) for name in self._computed}
         self._give_back(arena)  # not after an exception: threads may still be writing there
         return results
@@ -154,47 +177,56 @@ class CpuProgram:
         self._plan(tuple(input_shapes[value.name] for value in self._graph.inputs))
 
     def profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
-        """Run once, step by step; return the name of each node and its seconds.
+        """Run once, and return the seconds of each step; see ``ProfilingProgram``.
 
-        Every step starts the team anew, which costs some microseconds that a run has not.
+        They are the caller's, stamped by the native program itself: an ordinary run.
         """
         arrays = [np.ascontiguousarray(inputs[v.name], np.float32) for v in self._graph.inputs]
         plan = self._plan(tuple(array.shape for array in arrays))
         arena = self._borrow(plan.memory(self._team.size))
-        seconds = []
-        first = 0
-        for name, tasks in plan.steps:
-            start = time.perf_counter()
-            self._enter(plan, arena, arrays, slice(first, first + tasks))
-            seconds.append((name, time.perf_counter() - start))
-            first += tasks
+        driver = self._store.addresses([TIMED])[TIMED]
+        stamps = np.zeros((self._team.size, len(plan.table), 2), np.int64)
+        start = time.perf_counter()
+        self._enter(plan, arena, arrays, driver, stamps)
+        seconds = time.perf_counter() - start
         self._give_back(arena)
-        return seconds
+        firsts = np.cumsum([0, *(tasks for _, tasks in plan.steps[:-1])])
+        ticks = np.diff(stamps[0, firsts, 0], append=stamps[0, -1, 1])
+        return [
+            (name, seconds * float(share))
+            for (name, _), share in zip(plan.steps, ticks / ticks.sum(), strict=True)
+        ]
 
     def _enter(
-        self, plan: NativeProgram, arena: Array, arrays: list[Array], part: slice = slice(None)
+        self,
+        plan: NativeProgram,
+        arena: Array,
+        arrays: list[Array],
+        driver: int,
+        stamps: Array | None = None,
     ) -> None:
-        """Run the tasks in ``part`` on the team; the arena starts at a multiple of 64 bytes."""
+        """Run the plan on the team; the arena starts at a multiple of 64 bytes."""
         start = arena.ctypes.data
         bases = np.zeros((self._team.size, FIRST_INPUT + len(arrays)), np.int64)
         bases[:, ARENA] = start
         bases[:, SCRATCH] = start + plan.arena_bytes
         bases[:, SCRATCH] += plan.scratch_bytes * np.arange(self._team.size)
         bases[:, FIRST_INPUT:] = [array.ctypes.data for array in arrays]
-        table = plan.table[part]
+        table = plan.table
         counters = np.zeros(len(table) + 2 * ALIGNMENT // 8, np.int64)
         finished = counters.ctypes.data + counters.itemsize * (len(table) + ALIGNMENT // 8)
-        memory = (plan, bases, arena, arrays)  # what threads use: they may outlive an exception
-        driver = PROTOTYPE(plan.driver)
+        memory = (plan, bases, arena, arrays, stamps)  # for threads that outlive an exception
+        run = PROTOTYPE(driver)
 
         def work(index: int) -> None:
-            driver(
+            run(
                 memory[1][index].ctypes.data,
                 table.ctypes.data,
                 len(table),
                 counters.ctypes.data,
                 finished,
                 self._yield,
+                None if stamps is None else stamps[index].ctypes.data,
             )
 
         self._team.run(work)
@@ -217,7 +249,7 @@ class CpuProgram:
         """Return a copy of a value without its halo, in its own shape."""
         plane = plan.planes[name]
         n, h, w, c = plane.shape
-        start = plan.offsets[name]
+        start = plan.offsets[plane.value]
         whole = arena[start : start + plane.bytes].view(np.float32)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo

@@ -6,12 +6,10 @@ so threads do not compile in parallel.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Mapping
 from functools import cache
 
-import llvmlite
 import llvmlite.binding as llvm
 
 from lushan.cpu.target import Target
@@ -25,9 +23,10 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def version() -> str:
-    """Return the versions of llvmlite and LLVM: part of the key of everything that is cached."""
-    return f"{llvmlite.__version__}/{'.'.join(map(str, llvm.llvm_version_info))}"
+@cache
+def _initialize_all() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
 
 
 def host() -> tuple[str, str, frozenset[str]]:
@@ -43,14 +42,15 @@ def host() -> tuple[str, str, frozenset[str]]:
 
 def _machine(target: Target) -> llvm.TargetMachine:
     _initialize()
-    triple = llvm.Target.from_triple(llvm.get_process_triple())
-    return triple.create_target_machine(
+    if target.triple != llvm.get_process_triple():
+        _initialize_all()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
 
 
 def compile_object(text: str, target: Target) -> bytes:
-    """Compile LLVM IR text to an object file."""
+    """Compile LLVM IR text to an object file, for this machine or another one."""
     machine = _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
@@ -69,8 +69,11 @@ class Code:
 
     def __init__(self, target: Target, objects: Mapping[str, bytes]) -> None:
         with _lock:
-            # MCJIT takes ownership of the target machine: one for each engine.
-            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+            # MCJIT takes ownership of the target machine: one for each engine. llvmlite's memory
+            # manager keeps code near its constants: too far apart (2 GiB), LLVM ends the process.
+            self._engine = llvm.create_mcjit_compiler(
+                llvm.parse_assembly(""), _machine(target), use_lmm=True
+            )
             for data in objects.values():
                 self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             self._engine.finalize_object()
@@ -81,12 +84,3 @@ class Code:
         if not found:
             raise KeyError(name)
         return found
-
-
-def yield_function() -> int:
-    """Return the address of the system's "let others run" function, 0 where there is none."""
-    try:
-        function = ctypes.CDLL(None).sched_yield
-    except (OSError, AttributeError, TypeError):
-        return 0
-    return ctypes.cast(function, ctypes.c_void_p).value or 0

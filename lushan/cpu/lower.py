@@ -8,9 +8,8 @@ cut, which changes no sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,11 +17,11 @@ from numpy.typing import NDArray
 
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
-from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
+from lushan.cpu.convolution import Epilogue, Geometry, choose_convolution_tile, convolution_task
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
-from lushan.cpu.packing import Packer
+from lushan.cpu.packing import Packer, Panels
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.softmax import softmax_tasks
@@ -30,16 +29,23 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.transposed_convolution import transposed_convolution_tasks
-from lushan.cpu.winograd import is_suitable, pack_winograd_weights, winograd_tasks
+from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
+from lushan.graph.liveness import last_uses
+from lushan.graph.weights import Factors
 
 _CONVOLUTIONS = ("convolution", "fused_convolution")
 
 
 @dataclass(frozen=True)
 class Step:
-    """The tasks of one node, what they read and write, and temporary planes of theirs."""
+    """The tasks of one node, what they read and write, and temporary planes of theirs.
+
+    ``reads`` and ``writes`` name the memory of planes: of one that is written in place of another
+    they have the other's name.
+    """
 
     name: str
     tasks: list[Task]
@@ -50,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A graph as steps in order, with the plane of every value.
+    """A graph as steps in order, with the plane of every value, and the values wanted at the end.
 
     ``inputs`` are the values that lie where the caller has them, by their number in the bases.
     """
@@ -58,6 +64,7 @@ class Lowered:
     steps: list[Step]
     planes: dict[str, Plane]
     inputs: dict[str, int]
+    wanted: frozenset[str]
 
 
 def lower(
@@ -66,13 +73,18 @@ def lower(
     packer: Packer,
     target: Target,
     options: Options,
+    wanted: Collection[str],
 ) -> Lowered:
-    """Return the steps that compute ``graph`` for values of the given concrete ``types``."""
+    """Return the steps that compute ``graph`` for values of the given concrete ``types``.
+
+    The values in ``wanted`` are there to be read at the end.
+    """
     halos = _halos(graph)
     names = [value.name for value in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs]
     planes = {name: Plane(name, shape_of(types[name]), halos.get(name, _NONE)) for name in names}
-    context = _Context(planes, packer, target, options)
+    ends = dict(zip((n.name for n in graph.nodes), last_uses(graph, wanted), strict=True))
+    context = _Context(planes, ends, packer, target, options)
     inputs: dict[str, int] = {}
     steps = []
     for number, value in enumerate(graph.inputs):
@@ -91,9 +103,10 @@ def lower(
             )
         tasks, temporaries = rule(context, node)
         halo = [task for name in node.outputs for task in fill_halo_tasks(planes[name], target)]
-        reads = tuple(name for name in node.inputs if name in planes)
-        steps.append(Step(node.name, [*halo, *tasks], reads, node.outputs, temporaries))
-    return Lowered(steps, planes, inputs)
+        reads = tuple(planes[name].value for name in node.inputs if name in planes)
+        writes = tuple(planes[name].value for name in node.outputs)
+        steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
+    return Lowered(steps, planes, inputs, frozenset(wanted))
 
 
 @dataclass(frozen=True)
@@ -138,12 +151,26 @@ Lowering: TypeAlias = tuple[list[Task], list[Plane]]  # a step's tasks and tempo
 
 @dataclass(frozen=True)
 class _Context:
-    """What every rule needs: where values lie, the weights, the instruction set."""
+    """What every rule needs: where values lie and when they end, weights, the instruction set."""
 
-    planes: Mapping[str, Plane]
+    planes: dict[str, Plane]
+    ends: Mapping[str, Sequence[str]]  # by node, what nothing after it needs
     packer: Packer
     target: Target
     options: Options
+
+    def overwrite(self, node: Node, name: str) -> Plane:
+        """Return the plane of a node's output: that of its input ``name`` if it may lie there.
+
+        It may where nothing else needs the input any more and the two lie alike. Then a picture
+        takes less memory, and what is written is in the cache already. The node must read each
+        number before it writes there, and only for that.
+        """
+        mine, other = self.planes[node.name], self.planes[name]
+        ends = name in self.ends[node.name] and node.inputs.count(name) == 1
+        if ends and (mine.shape, mine.halo) == (other.shape, other.halo):
+            self.planes[node.name] = other
+        return self.planes[node.name]
 
     def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
         """Return the bias of a convolution or a fully connected layer, zeros without one."""
@@ -151,12 +178,34 @@ class _Context:
             return self.packer[node.inputs[2]]
         return np.zeros(channels, np.float32)
 
+    def panels(self, node: Node, shape: tuple[int, ...], groups: int = 1) -> list[Panels]:
+        """Return the packed weights of each group, [OC, KH, KW, IC] of them in ``shape``."""
+        oc = shape[0]
+        is_linear = node.operator == "linear"
+        vectors = LINEAR_VECTORS if is_linear else choose_vectors(oc, self.target)
+
+        def reserve() -> list[Panels]:
+            return [self.packer.reserve_panels(shape, vectors) for _ in range(groups)]
+
+        def write(panels: list[Panels]) -> None:
+            array, scale = self.packer.factors(node.inputs[1])
+            bias = self.bias(node, groups * oc)
+            if is_linear:
+                array = array[:, None, None]
+            for group, (packed, biases) in enumerate(panels):
+                part = slice(group * oc, (group + 1) * oc)
+                weight = Factors(array[part], None if scale is None else scale[part])
+                self.packer.writer.write(weight, packed)
+                biases.reshape(-1)[:oc] = bias[part]
+
+        return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
+
 
 def _convolution(context: _Context, node: Node) -> Lowering:
     """Lower a convolution, fused or not: Winograd's where it pays, else direct."""
     options: dict[str, Any] = node.options
     geometry = Geometry(options["stride"], options["padding"], options["dilation"])
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    y = context.planes[node.name]
     epilogue = Epilogue(
         context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
         options.get("activation", "none"),
@@ -164,60 +213,65 @@ def _convolution(context: _Context, node: Node) -> Lowering:
     )
     oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
     plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
-    if (
-        context.options.winograd
-        and plain
-        and (kh, kw) == (3, 3)
-        and is_suitable(ic, oc, y.shape[1], y.shape[2], context.target)
-    ):
-        weights, biases = context.packer.once(
-            ("winograd", *node.inputs[1:3]),
-            lambda: pack_winograd_weights(
-                context.packer[node.inputs[1]],
-                context.bias(node, oc),
-                context.target,
-                context.packer.allocate,
-            ),
-        )
-        return winograd_tasks(
-            x,
-            y,
-            epilogue.residual,
-            weights,
-            biases,
-            context.target,
-            activation=epilogue.activation,
-            slope=epilogue.slope,
-        )
+    if context.options.winograd and plain and (kh, kw) == (3, 3):
+        outputs = suitable_outputs(ic, oc, y.shape[1], y.shape[2], context.target)
+        if outputs:
+            return _winograd(context, node, outputs, epilogue)
     return _direct(context, node, geometry, epilogue), []
+
+
+def _winograd(context: _Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
+    """Lower a 3×3 convolution to Winograd's with tiles of so many outputs."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    packer, channels = context.packer, y.shape[3]
+
+    def reserve() -> Panels:
+        shape = winograd_shape(packer.shape(node.inputs[1]), outputs, context.target)
+        return packer.allocate(shape), np.empty(channels, np.float32)
+
+    def write(packed: Panels) -> None:
+        write_winograd_weights(packer.factors(node.inputs[1]), outputs, packed[0], packer.writer)
+        packed[1][:] = context.bias(node, channels)
+
+    weights, biases = packer.once(("winograd", outputs, *node.inputs[1:3]), reserve, write)
+    return winograd_tasks(
+        x,
+        y,
+        epilogue.residual,
+        weights,
+        biases,
+        outputs,
+        context.target,
+        activation=epilogue.activation,
+        slope=epilogue.slope,
+        threads=context.options.threads,
+    )
 
 
 def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
     """Lower a convolution to one task per group."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     groups: Any = node.options["groups"]
-    channels, kh, kw, _ = context.packer.shape(node.inputs[1])
-    oc = channels // groups
-    vectors = choose_vectors(oc, context.target)
-
-    def pack(group: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        part = slice(group * oc, (group + 1) * oc)
-        bias = context.bias(node, channels)[part]
-        return context.packer.panels(context.packer[node.inputs[1]][part], bias, vectors)
-
+    channels, kh, kw, ic = context.packer.shape(node.inputs[1])
+    panels = context.panels(node, (channels // groups, kh, kw, ic), groups)
+    vectors = panels[0][0].shape[-1] // context.target.lanes
+    tile = choose_convolution_tile(x, y, geometry, vectors, context.target)
+    # Tiles that overlap would read what the one before has written.
+    if epilogue.residual and not y.shape[2] % tile.pixels:
+        y = context.overwrite(node, node.inputs[3])
     return [
         convolution_task(
             x,
             y,
             geometry,
-            context.packer.once(("direct", *node.inputs[1:3], group), partial(pack, group)),
+            packed,
             (kh, kw),
             epilogue=epilogue,
             group=(group, groups),
             target=context.target,
             threads=context.options.threads,
         )
-        for group in range(groups)
+        for group, packed in enumerate(panels)
     ]
 
 
@@ -233,11 +287,7 @@ def _transposed_convolution(context: _Context, node: Node) -> Lowering:
 def _linear(context: _Context, node: Node) -> Lowering:
     """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    oc, _ = context.packer.shape(node.inputs[1])
-
-    def pack() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        weight = context.packer[node.inputs[1]][:, None, None]
-        return context.packer.panels(weight, context.bias(node, oc), LINEAR_VECTORS)
+    oc, ic = context.packer.shape(node.inputs[1])
 
     def row(plane: Plane) -> Plane:
         return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
@@ -246,7 +296,7 @@ def _linear(context: _Context, node: Node) -> Lowering:
         row(x),
         row(y),
         Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
-        context.packer.once(("linear", *node.inputs[1:]), pack),
+        context.panels(node, (oc, 1, 1, ic))[0],
         (1, 1),
         epilogue=Epilogue(),
         group=(0, 1),

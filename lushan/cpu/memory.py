@@ -1,8 +1,10 @@
-"""Memory for weights and activations: in huge pages where the system has them.
+"""Memory for weights and activations: private to the process, and aligned.
 
-A network streams through a hundred megabytes. In pages of 4 KiB that is 25,000 entries of a
-translation buffer that holds some thousands; pages of 2 MiB need fifty. They are asked for where
-the system lets one ask (``madvise`` on Linux), and ordinary pages do elsewhere.
+Python's ``mmap`` would share anonymous memory with the children of a fork, which would then write
+into each other's arenas. Huge pages are not asked for. A network streams through a hundred
+megabytes, but hardware walks its page tables ahead of the kernels: with pages of 2 MiB a picture
+took 1 % less. A virtual machine that hands free memory back to its host needed 150 to 350 ms for
+its first touch of such pages, and 55 ms for as much memory in pages of 4 KiB, which it keeps.
 """
 
 from __future__ import annotations
@@ -15,22 +17,21 @@ from numpy.typing import NDArray
 
 from lushan.passes.plan_memory import ALIGNMENT
 
-HUGE_PAGE = 2 * 2**20
-BLOCK_BYTES = 16 * HUGE_PAGE
+BLOCK_BYTES = 32 * 2**20
+_MAPPED_BYTES = 2**20  # from here on, whole pages of its own
 
 
 def allocate_bytes(size: int) -> NDArray[np.uint8]:
-    """Return ``size`` bytes that start at a multiple of 64, of 2 MiB if there are as many."""
-    alignment = HUGE_PAGE if size >= HUGE_PAGE else ALIGNMENT
-    if size < HUGE_PAGE:
-        raw = np.empty(size + alignment, np.uint8)
+    """Return ``size`` bytes that start at a multiple of 64."""
+    if size < _MAPPED_BYTES:
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        skip = -raw.ctypes.data % ALIGNMENT
+        return raw[skip : skip + size]
+    if hasattr(mmap, "MAP_PRIVATE"):
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
-        pages = mmap.mmap(-1, size + alignment)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        raw = np.frombuffer(pages, np.uint8)
-    skip = -raw.ctypes.data % alignment
-    return raw[skip : skip + size]
+        pages = mmap.mmap(-1, size)  # Windows, which has no fork
+    return np.frombuffer(pages, np.uint8)
 
 
 class WeightMemory:

@@ -2,18 +2,24 @@
 
 A convolution reads panels of NR output channels, [OC/NR, KH, KW, IC, NR]: NR numbers side by side
 for each term of the sum. Files hold [OC, IC, KH, KW], so packing turns a hundred megabytes round;
-a generated kernel does it a square of vectors at a time, in registers. What does not fill squares
-(three input channels, the last few outputs) is packed by NumPy.
+a generated kernel does it a square of vectors at a time, in registers, and multiplies by what a
+folded batch norm scales each channel with. What does not fill squares (three input channels, the
+last few outputs) is packed by NumPy.
+
+Lowering reserves memory, in the order of execution; ``finish`` then reads and writes all weights,
+on as many threads as it is given.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,30 +30,39 @@ from lushan.cpu.code import CodeStore
 from lushan.cpu.emit import I32, KernelEmitter, Value
 from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import Target
+from lushan.cpu.task import Kernel
 from lushan.errors import GraphError
-from lushan.graph.weights import shape_of
+from lushan.graph.weights import Factors, factors_of, shape_of
 
+Panels = tuple[NDArray[np.float32], NDArray[np.float32]]  # packed weights, and biases
 Packed = TypeVar("Packed")
 _PROTOTYPE = CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
 
 
 class Packer:
-    """The weights of one program, original and packed; safe to use from several threads."""
+    """The weights of one program, original and packed.
+
+    One thread at a time may lower with it and finish.
+    """
 
     def __init__(
         self, weights: Mapping[str, NDArray[np.float32]], target: Target, store: CodeStore
     ) -> None:
         self._weights = weights
-        self._target = target
-        self._store = store
         self._packed: dict[Hashable, Any] = {}
+        self._unwritten: list[Callable[[], None]] = []
         self._memory = WeightMemory()
-        self._lock = threading.Lock()
+        self.writer = PanelWriter(target, store)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return the original weights called ``name``: read for this call, and not kept."""
         self._check(name)
         return self._weights[name]
+
+    def factors(self, name: str) -> Factors:
+        """Return the original weights called ``name`` as factors, read for this call."""
+        self._check(name)
+        return factors_of(self._weights, name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of the weights called ``name``, without reading them."""
@@ -58,43 +73,91 @@ class Packer:
         if name not in self._weights:
             raise GraphError("the CPU engine takes {name!r} only as a parameter", name=name)
 
-    def once(self, key: Hashable, pack: Callable[[], Packed]) -> Packed:
-        """Return what ``pack`` returned when ``key`` was first asked for."""
-        with self._lock:
-            if key not in self._packed:
-                self._packed[key] = pack()
-            packed: Packed = self._packed[key]
-            return packed
+    def once(
+        self, key: Hashable, reserve: Callable[[], Packed], write: Callable[[Packed], None]
+    ) -> Packed:
+        """Return the memory that ``reserve`` gave when ``key`` was first asked for.
+
+        ``finish`` has ``write`` fill it, in another thread perhaps.
+        """
+        if key not in self._packed:
+            packed = self._packed[key] = reserve()
+            self._unwritten.append(partial(write, packed))
+        found: Packed = self._packed[key]
+        return found
+
+    def finish(self, run: Callable[[Callable[[int], None]], None]) -> None:
+        """Write what was reserved; ``run`` is that of a team.
+
+        Raises what reading the weights raises; then nothing counts as written.
+        """
+        jobs = self._unwritten[::-1]  # deep layers are the largest: they come first
+        if not jobs:
+            return
+        claims = itertools.count()
+        done = threading.Semaphore(0)
+        failures: dict[int, BaseException] = {}
+
+        def work(_: int) -> None:
+            while (number := next(claims)) < len(jobs):
+                try:
+                    jobs[number]()
+                except BaseException as error:  # the caller raises it
+                    failures[number] = error
+                done.release()
+
+        run(work)
+        for _ in jobs:
+            done.acquire()
+        if failures:
+            raise failures[max(failures)]  # of several, what a single thread would meet first
+        self._unwritten.clear()
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return memory for packed weights, right behind those of the layer before."""
         return self._memory.allocate(shape)
 
-    def panels(
-        self, weight: NDArray[np.float32], bias: NDArray[np.float32], vectors: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Pack weight [OC, KH, KW, IC] and bias [OC] into panels of NR = vectors·lanes channels.
+    def reserve_panels(self, shape: tuple[int, ...], vectors: int) -> Panels:
+        """Return memory for weight [OC, KH, KW, IC] in panels of NR = vectors·lanes channels.
 
-        Returns [OC/NR, KH, KW, IC, NR] and [OC/NR, NR], the last panel filled up with zeros.
+        That is [OC/NR, KH, KW, IC, NR], and [OC/NR, NR] of zeros for the bias.
         """
-        oc, *window = weight.shape
-        lanes = self._target.lanes
-        nr = vectors * lanes
+        oc, *window = shape
+        nr = vectors * self.writer.lanes
         blocks = -(-oc // nr)
-        biases = np.zeros((blocks, nr), np.float32)
-        biases.reshape(-1)[:oc] = bias
-        packed = self.allocate((blocks, *window, nr))
+        return self.allocate((blocks, *window, nr)), np.zeros((blocks, nr), np.float32)
+
+
+class PanelWriter:
+    """Writes weights into panels; safe to use from several threads."""
+
+    def __init__(self, target: Target, store: CodeStore) -> None:
+        self.lanes = target.lanes
+        self._store = store
+
+    def write(self, weight: Factors, packed: NDArray[np.float32]) -> None:
+        """Write weight [OC, KH, KW, IC] into panels [OC/NR, KH, KW, IC, NR].
+
+        The last panel is filled up with zeros.
+        """
+        array = np.asarray(weight.array, np.float32)
+        oc, nr = len(array), packed.shape[-1]
+        scale = np.ones(oc, np.float32)
+        if weight.scale is not None:
+            scale[:] = weight.scale
         if oc % nr:
             packed[-1] = 0
-        done = self._turn(weight, packed) if weight[0].size % lanes == 0 else 0
-        for block in range(done // nr, blocks):
+        done = self._turn(array, scale, packed) if array[0].size % self.lanes == 0 else 0
+        for block in range(done // nr, len(packed)):
             start = max(done, block * nr)
-            part = weight[start : (block + 1) * nr]
+            stop = (block + 1) * nr
+            part = Factors(array[start:stop], scale[start:stop]).product()
             first = start - block * nr
             packed[block, ..., first : first + len(part)] = np.moveaxis(part, 0, -1)
-        return packed, biases
 
-    def _turn(self, weight: NDArray[np.float32], packed: NDArray[np.float32]) -> int:
+    def _turn(
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], packed: NDArray[np.float32]
+    ) -> int:
         """Pack as many whole vectors of output channels as there are; return their channels.
 
         ``weight`` is [OC, KH, KW, IC] by its axes; in memory each output channel must be in one
@@ -108,23 +171,27 @@ class Packer:
             spread = 1
         else:
             return 0
-        groups = weight.shape[0] // self._target.lanes
-        kernel = PackingKernel()
-        function = _PROTOTYPE(self._store.addresses([kernel])[kernel])
+        groups = weight.shape[0] // self.lanes
         row: dict[Argument, int] = {
             Argument.SOURCE: weight.ctypes.data,
             Argument.TARGET: packed.ctypes.data,
+            Argument.SCALE: scale.ctypes.data,
             Argument.SOURCE_CHANNEL: weight.strides[0] // weight.itemsize,
             Argument.TERMS: terms,
             Argument.SPREAD: spread,
             Argument.RUN: terms // spread,
             Argument.PANEL_CHANNELS: packed.shape[-1],
         }
-        arguments = np.array([row[index] for index in Argument], np.int64)
-        for group in range(groups):
-            function(None, arguments.ctypes.data, group)
-        done: int = groups * self._target.lanes
+        self.run(PackingKernel(), [row[index] for index in Argument], groups)
+        done: int = groups * self.lanes
         return done
+
+    def run(self, kernel: Kernel, arguments: list[int], chunks: int) -> None:
+        """Run all chunks of a kernel on this thread; its arguments are absolute addresses."""
+        function = _PROTOTYPE(self._store.addresses([kernel])[kernel])
+        numbers = np.array(arguments, np.int64)
+        for chunk in range(chunks):
+            function(None, numbers.ctypes.data, chunk)
 
 
 class Argument(IntEnum):
@@ -132,6 +199,7 @@ class Argument(IntEnum):
 
     SOURCE = 0
     TARGET = auto()
+    SCALE = auto()  # one factor for each output channel
     SOURCE_CHANNEL = auto()  # elements from one output channel to the next
     TERMS = auto()  # of one output channel, a multiple of the lanes
     SPREAD = auto()  # neighbours in the source are so many places of a cycle apart …
@@ -141,7 +209,7 @@ class Argument(IntEnum):
 
 @dataclass(frozen=True)
 class PackingKernel:
-    """Turns vectors of terms of L channels into vectors of L channels of a term."""
+    """Turns vectors of terms of L channels into vectors of L channels of a term, scaled."""
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
@@ -154,6 +222,7 @@ class PackingKernel:
         source = e.offset(e.absolute(Argument.SOURCE), start)
         place = e.add(e.mul(panel, e.mul(terms, nr)), channel)
         packed = e.offset(e.absolute(Argument.TARGET), place)
+        scale = e.load(e.absolute(Argument.SCALE), first)
 
         def square(term: Value) -> None:
             rows = [
@@ -163,7 +232,7 @@ class PackingKernel:
             for column, vector in enumerate(_transpose(e, rows)):
                 turn, within = e.divide(e.add(term, column), e.argument(Argument.SPREAD))
                 to = e.add(e.mul(within, e.argument(Argument.RUN)), turn)
-                e.store(vector, packed, e.mul(to, nr))
+                e.store(e.builder.fmul(vector, scale), packed, e.mul(to, nr))
 
         e.loop(0, terms, square, step=lanes)
         return e.text()

@@ -6,7 +6,7 @@ between them. Memory is planned by phases: what is alive in the same phase never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,9 @@ class NativeProgram:
     """The native form of a network at one input shape.
 
     ``table`` is int64 [tasks, 4]; it points into ``arguments`` and at the packed ``weights``, and
-    holds code addresses that ``store`` keeps alive. ``offsets`` are the places of the planes in the
-    arena, in bytes; after the arena's ``arena_bytes`` each thread has ``scratch_bytes``.
+    holds code addresses that ``store`` keeps alive. ``offsets`` are the places of the planes'
+    memory in the arena, in bytes; after the arena's ``arena_bytes`` each thread has
+    ``scratch_bytes``.
     """
 
     driver: int
@@ -44,13 +45,10 @@ class NativeProgram:
         return self.arena_bytes + threads * self.scratch_bytes
 
 
-def build_program(lowered: Lowered, wanted: Iterable[str], store: CodeStore) -> NativeProgram:
-    """Plan phases and memory of ``lowered``, compile its kernels, and write its table.
-
-    The values in ``wanted`` stay in the arena until the end of a run.
-    """
+def build_program(lowered: Lowered, store: CodeStore) -> NativeProgram:
+    """Plan phases and memory of ``lowered``, compile its kernels, and write its table."""
     scheduled = _schedule(lowered.steps)
-    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered, set(wanted)))
+    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered))
     tasks = [(task, waits) for entry in scheduled for task, waits in entry.tasks]
     driver = Driver()
     addresses = store.addresses([driver, *(task.kernel for task, _ in tasks)])
@@ -96,36 +94,37 @@ class _Scheduled:
 def _schedule(steps: Sequence[Step]) -> list[_Scheduled]:
     phase = 0
     fresh: set[str] = set()  # values written in the present phase
+    read: set[str] = set()  # and values read there, of which some are overwritten later
     scheduled = []
     for step in steps:
-        must_wait = bool(fresh.intersection(step.reads))
+        must_wait = not (fresh.isdisjoint(step.reads) and read.isdisjoint(step.writes))
         first = phase + must_wait
         barriers = [must_wait, *(task.waits for task in step.tasks[1:])]
         if any(barriers):
-            fresh = set()
+            fresh, read = set(), set()
         phase += sum(barriers)
         fresh.update(step.writes)
+        read.update(step.reads)
         tasks = list(zip(step.tasks, barriers, strict=True))
         scheduled.append(_Scheduled(step, tasks, first, phase))
     return scheduled
 
 
-def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered, wanted: set[str]) -> list[Life]:
-    """Return the life of every plane, in phases."""
+def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered) -> list[Life]:
+    """Return the life of the memory of every plane, in phases."""
     end = scheduled[-1].last if scheduled else 0
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    planes = dict(lowered.planes)
+    sizes = {plane.value: plane.bytes for plane in lowered.planes.values()}
     for entry in scheduled:
-        for plane in entry.step.temporaries:
-            planes[plane.value] = plane
+        sizes.update((plane.value, plane.bytes) for plane in entry.step.temporaries)
         temporaries = tuple(plane.value for plane in entry.step.temporaries)
         for name in (*entry.step.writes, *temporaries):
             first.setdefault(name, entry.first)
         for name in (*entry.step.reads, *entry.step.writes, *temporaries):
             last[name] = entry.last
-    last.update((name, end) for name in wanted if name in last)
-    return [Life(name, planes[name].bytes, first[name], last[name]) for name in first]
+    last.update((lowered.planes[name].value, end) for name in lowered.wanted)
+    return [Life(name, sizes[name], first[name], last[name]) for name in first]
 
 
 def _row(task: Task, offsets: Mapping[str, int], inputs: Mapping[str, int]) -> list[int]:

@@ -1,34 +1,51 @@
 """What the processor can do, as far as the generated code depends on it.
 
 ``detect`` looks at this machine; ``level`` masks it down, so that one machine can test the code
-that weaker ones run. Which level runs decides the order of every sum, so answers are repeatable
-per level. Left out: tuning per processor model; LLVM gets the host's name for its scheduling.
+that weaker ones run. ``AARCH64`` describes another machine, to compile for it. Which level runs
+decides the order of every sum, so answers are repeatable per level. Left out: tuning per processor
+model; LLVM gets the host's name for its scheduling.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from lushan.cpu.host import host
 from lushan.errors import UsageError
 
-LEVELS = ("avx512", "avx2", "generic")  # best first
+LEVELS = ("avx512", "avx2", "neon", "generic")  # best first
 
 
 @dataclass(frozen=True)
 class Target:
     """An instruction set: vectors of ``lanes`` float32, ``registers`` of them.
 
-    ``cpu`` and ``features`` are LLVM's words for it. ``fma`` says whether multiply and add are one
-    instruction; without it they round twice.
+    ``triple`` (processor, vendor, system), ``cpu`` and ``features`` are LLVM's words for it.
+    ``fma`` says whether multiply and add are one instruction; without it they round twice.
     """
 
     level: str
+    triple: str
     cpu: str
     features: str
     lanes: int
     registers: int
     fma: bool
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether x86's own instructions exist there."""
+        return self.triple.startswith(("x86_64", "amd64"))
+
+    @property
+    def is_aarch64(self) -> bool:
+        """Whether the instructions of 64-bit ARM exist there."""
+        return self.triple.startswith(("aarch64", "arm64"))
+
+
+# 64-bit ARM under Linux, without what later processors have: all of them run it.
+AARCH64 = Target("neon", "aarch64-unknown-linux-gnu", "generic", "", 4, 32, True)
 
 
 def detect(level: str | None = None) -> Target:
@@ -50,17 +67,17 @@ def detect(level: str | None = None) -> Target:
 
 @cache
 def _available() -> tuple[Target, ...]:
-    from lushan.cpu import llvm
-
-    cpu, triple, features = llvm.host()
-    x86 = triple.startswith(("x86_64", "amd64"))
-    found = []
-    if x86 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
+    cpu, triple, features = host()
+    baseline = Target("generic", triple, "x86-64", "", 4, 16, False)
+    if baseline.is_aarch64:
+        return (replace(AARCH64, triple=triple, cpu=cpu),)
+    if not baseline.is_x86:
+        return (replace(baseline, cpu=cpu),)
+    found = [baseline]
+    if {"avx2", "fma"} <= features:
+        found.insert(0, Target("avx2", triple, "x86-64-v3", "", 8, 16, True))
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
         # LLVM uses half the register unless told not to.
         words = [*(f"+{name}" for name in sorted(features)), "-prefer-256-bit"]
-        found.append(Target("avx512", cpu, ",".join(words), 16, 32, True))
-    if x86 and {"avx2", "fma"} <= features:
-        found.append(Target("avx2", "x86-64-v3", "", 8, 16, True))
-    generic = "x86-64" if x86 else cpu
-    found.append(Target("generic", generic, "", 4, 16, fma=not x86))
+        found.insert(0, Target("avx512", triple, cpu, ",".join(words), 16, 32, True))
     return tuple(found)

@@ -11,6 +11,7 @@ waiting for another.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import weakref
@@ -107,6 +108,15 @@ class _Worker:
             if work is not None:
                 work(self._index)
             del work  # it holds the program, which must not live for an idle thread
+
+
+def yield_function() -> int:
+    """Return the address of the system's "let others run" function, 0 where there is none."""
+    try:
+        function = ctypes.CDLL(None).sched_yield
+    except (OSError, AttributeError, TypeError):
+        return 0
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 _teams: weakref.WeakSet[Team] = weakref.WeakSet()

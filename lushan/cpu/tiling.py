@@ -2,7 +2,7 @@
 
 A tile of a convolution is MR output pixels × NV vectors of output channels. It holds MR·NV
 accumulators, and for each step of the sum NV vectors of weights and one broadcast input number:
-MR·NV + NV + 1 registers, of 32 on AVX-512 and 16 elsewhere. For each step it makes MR·NV
+MR·NV + NV + 1 registers, of 32 on AVX-512 and NEON and 16 elsewhere. For each step it makes MR·NV
 multiply-adds and NV + MR loads; a processor that starts as many loads as multiply-adds in a cycle
 is kept busy by arithmetic when MR·NV ≥ MR + NV, comfortably from NV = 2 on. The multiply-adds of
 one accumulator depend on each other, 4 cycles apart: fewer than 8 accumulators leave gaps.
@@ -10,6 +10,7 @@ one accumulator depend on each other, 4 cycles apart: fewer than 8 accumulators 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lushan.cpu.target import Target
@@ -42,6 +43,25 @@ _PIXELS = {
 }
 
 
+# On x86 a multiply-add takes its input number from memory; elsewhere numbers are loaded ahead, for
+# as long as a load takes.
+LOADED_AHEAD = 4
+
+
+def fits(tile: Tile, target: Target) -> bool:
+    """Return whether sums, weights and input numbers of ``tile`` fit the registers."""
+    numbers = 1 if target.is_x86 else LOADED_AHEAD
+    return tile.pixels * tile.vectors + tile.vectors + numbers <= target.registers
+
+
+def _rows(
+    table: Mapping[int, Mapping[int, Sequence[int]]], vectors: int, most: int, target: Target
+) -> list[int]:
+    """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
+    known = table[target.registers][vectors]
+    return [pixels for pixels in known if pixels <= most and fits(Tile(pixels, vectors), target)]
+
+
 def choose_vectors(output_channels: int, target: Target) -> int:
     """Return NV for a convolution: two vectors share a broadcast, unless one wastes much less.
 
@@ -72,18 +92,12 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
     most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
-    fitting = [pixels for pixels in _PIXELS[target.registers][vectors] if pixels <= most]
-    return Tile(min(fitting, key=cycles), vectors)
+    return Tile(min(_rows(_PIXELS, vectors, most, target), key=cycles), vectors)
 
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
 SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB
-FEWEST_CHUNKS = 8  # so that two to four threads end together
-
-
-def _share(count: int, most: int) -> int:
-    """Return how many of ``count`` make a part, when parts are equal and at most ``most``."""
-    return -(-count // -(-count // max(1, most)))
+FEWEST_CHUNKS, EVENLY = 8, 4  # so many, a multiple of that: two or four threads end together
 
 
 @dataclass(frozen=True)
@@ -102,19 +116,26 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
     as much as half of L2 holds: what it fetches, it uses as often as it can.
     """
     if blocks * panel_bytes <= L2_BYTES:
-        blocks_each, rows_each = blocks, _share(rows, CHUNK_BYTES // max(1, row_bytes))
+        row_parts = _parts(rows, CHUNK_BYTES // max(1, row_bytes))
+        cuts = [Chunks(r, b) for b in _parts(blocks, blocks) for r in row_parts]
     else:
-        blocks_each = _share(blocks, SIDE_BYTES // panel_bytes)
-        rows_each = _share(rows, SIDE_BYTES // max(1, row_bytes))
-    while -(-rows // rows_each) * -(-blocks // blocks_each) < FEWEST_CHUNKS:
         # Panels first: threads that share a panel fetch it twice.
-        if blocks_each > 1:
-            blocks_each = -(-blocks_each // 2)
-        elif rows_each > 1:
-            rows_each = -(-rows_each // 2)
-        else:
-            break
-    return Chunks(rows_each, blocks_each)
+        block_parts = _parts(blocks, SIDE_BYTES // panel_bytes)
+        cuts = [
+            Chunks(r, b) for r in _parts(rows, SIDE_BYTES // max(1, row_bytes)) for b in block_parts
+        ]
+    for evenly in (EVENLY, 1):
+        for cut in cuts:
+            count = -(-rows // cut.rows) * -(-blocks // cut.blocks)
+            if count >= FEWEST_CHUNKS and count % evenly == 0:
+                return cut
+    return cuts[-1]
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """Return how many of ``count`` can make a part, from ``most`` down, the parts about equal."""
+    fewest = -(-count // max(1, most))
+    return list(dict.fromkeys(-(-count // parts) for parts in range(fewest, count + 1)))
 
 
 def unrolling(terms: int, tile: Tile, target: Target) -> int:
@@ -133,33 +154,45 @@ def unrolling(terms: int, tile: Tile, target: Target) -> int:
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
 
 
-WINOGRAD_TILE = 4  # a tile of Winograd's convolution makes 4×4 outputs ...
-WINOGRAD_PRODUCTS = 36  # ... from as many products for each pair of channels
-WINOGRAD_SKEW = 16  # elements: 36 squares a power of two apart would share sets of the L1 cache
+WINOGRAD_SKEW = 16  # elements: squares a power of two apart would share sets of the L1 cache
 
 
-def winograd_tiles(height: int, width: int) -> int:
+def winograd_products(outputs: int) -> int:
+    """Return the products that a tile of so many outputs squared takes for a pair of channels."""
+    return (outputs + 2) ** 2
+
+
+def winograd_tiles(height: int, width: int, outputs: int) -> int:
     """Return the tiles of a picture; the last of a row or column may overlap the one before."""
-    return -(-height // WINOGRAD_TILE) * -(-width // WINOGRAD_TILE)
+    return -(-height // outputs) * -(-width // outputs)
 
 
-def winograd_pays(height: int, width: int, input_channels: int, output_channels: int) -> bool:
-    """Return whether outputs of this size are worth Winograd's convolution.
+def choose_winograd_outputs(
+    height: int, width: int, input_channels: int, output_channels: int
+) -> int:
+    """Return how many outputs in each direction a tile of Winograd's convolution makes, 0: none.
 
-    A vector of transformed weights (64 bytes on AVX-512) meets one number of every tile. Deep
-    layers fetch it from memory, 8 bytes in a cycle at best, while a multiply-add takes half a
-    cycle to one: from 9 tiles on (three by three: 9 rows and columns) the arithmetic covers the
-    fetching. Below, the transformed weights must fit in L2 (64 by 64 channels: 576 KiB; those of
-    ResNet's 7×7 layers are 36 MiB), and four tiles are needed to fill the registers.
-    Tiles over the edge multiply in vain: 36 products a tile instead of 9 a pixel must be at most
-    half, or the transforms eat what is left (a 5×5 picture: 144 of 225).
+    Tiles of 4×4 save most, if there are enough of them. A vector of transformed weights (64 bytes
+    on AVX-512) meets one number of every tile. Deep layers fetch it from memory, 8 bytes in a
+    cycle at best, while a multiply-add takes half a cycle to one: from 9 tiles on (three by three:
+    9 rows and columns) the arithmetic covers the fetching. Tiles of 2×2 fetch 16 numbers for each
+    weight's 9, not 36, and there are more of them: 16 at 7 or 8 rows and columns. Below, the
+    transformed weights must fit in L2 (64 by 64 channels: 576 KiB), and four tiles are needed to
+    fill the registers.
+    Tiles over the edge multiply in vain: their products must be at most half of the direct
+    convolution's 9 a pixel, or the transforms eat what is left (a 5×5 picture: 144 of 225); 2×2
+    tiles, whose transforms are some additions, at most two thirds.
     """
-    if min(height, width) < WINOGRAD_TILE:
-        return False
-    tiles = winograd_tiles(height, width)
-    weights = FLOAT * WINOGRAD_PRODUCTS * input_channels * output_channels
-    enough = tiles >= 9 or (tiles >= 4 and weights <= 2 * L2_BYTES)
-    return enough and 2 * WINOGRAD_PRODUCTS * tiles <= 9 * height * width
+    if min(height, width) < 4:
+        return 0
+    direct = 9 * height * width
+    for outputs, enough, share in ((4, 9, 1 / 2), (2, 16, 2 / 3)):
+        tiles, products = winograd_tiles(height, width, outputs), winograd_products(outputs)
+        weights = FLOAT * products * input_channels * output_channels
+        covered = tiles >= enough or (tiles >= 4 and weights <= 2 * L2_BYTES)
+        if covered and products * tiles <= share * direct:
+            return outputs
+    return 0
 
 
 @dataclass(frozen=True)
@@ -193,36 +226,44 @@ def choose_winograd_vectors(output_channels: int, target: Target) -> int:
 
 
 def choose_winograd_strips(
-    tiles: int, input_channels: int, output_channels: int, target: Target
+    tiles: int, outputs: int, input_channels: int, output_channels: int, target: Target
 ) -> WinogradStrips:
-    """Return the strips for this many tiles, those of all pictures of a batch.
+    """Return the strips for this many tiles of so many outputs, those of all pictures of a batch.
 
     The sums are the same whatever the strips, so they may depend on the batch. All chunks
-    together read the transformed weights, 36·OC·IC numbers, once per strip: strips are as long as
-    their transformed input (36·IC numbers a tile) and products (36·NR) stay in L2. Where weights
-    outweigh the input of all tiles and that fits in two L2 caches, its 36·IC·tiles numbers are
-    transformed once for all, and a chunk takes them through one panel: weights are read once.
+    together read the transformed weights, P·OC·IC numbers for P products, once per strip: strips
+    are as long as their transformed input (P·IC numbers a tile) and products (P·NR) stay in L2.
+    Or the input of all tiles, P·IC·tiles numbers, is transformed once for all, and a chunk takes
+    it through one panel: weights are read once, and the input once per panel. That is done where
+    weights outweigh an input that fits in two L2 caches, and where less is read that way.
     """
+    products = winograd_products(outputs)
     vectors = choose_winograd_vectors(output_channels, target)
     panel = vectors * target.lanes
     panels = output_channels // panel
-    transformed = FLOAT * WINOGRAD_PRODUCTS * input_channels * tiles
-    shared = output_channels > tiles and transformed <= 2 * L2_BYTES
+    transformed = FLOAT * products * input_channels * tiles
+    weights = FLOAT * products * input_channels * output_channels
 
     def cost(rows: int) -> tuple[int, int]:  # cycles as in choose_tile, then rows done twice
         turns = -(-tiles // rows)
         return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
 
-    rows = min((n for n in _WINOGRAD_ROWS[target.registers][vectors] if n <= tiles), key=cost)
-    per_tile = FLOAT * WINOGRAD_PRODUCTS * (panel + (0 if shared else input_channels))
-    if shared:
+    rows = min(_rows(_WINOGRAD_ROWS, vectors, tiles, target), key=cost)
+
+    def strip(channels: int, most: int) -> int:  # tiles whose numbers stay in L2
+        fitting = L2_BYTES // (FLOAT * products * channels * rows)
+        return max(1, min(fitting, most)) * rows
+
+    own = strip(panel + input_channels, tiles // (FEWEST_CHUNKS * rows))
+    strips = -(-tiles // own)
+    outweighed = output_channels > tiles and transformed <= 2 * L2_BYTES
+    read_by_strips = strips * weights if weights > 2 * L2_BYTES else 0
+    if outweighed or panels * transformed + weights < read_by_strips:
         most = -(-tiles // (-(-FEWEST_CHUNKS // panels) * rows))
-    else:
-        most = tiles // (FEWEST_CHUNKS * rows)
-    strip = max(1, min(L2_BYTES // (per_tile * rows), most)) * rows
+        return WinogradStrips(Tile(rows, vectors), strip(panel, most), 1, shared=True)
     # Few strips go to more chunks by panels, each with the input transform for itself.
-    groups = panels if shared else -(-FEWEST_CHUNKS // -(-tiles // strip))
-    return WinogradStrips(Tile(rows, vectors), strip, -(-panels // groups), shared)
+    groups = -(-FEWEST_CHUNKS // strips)
+    return WinogradStrips(Tile(rows, vectors), own, -(-panels // groups), shared=False)
 
 
 CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up

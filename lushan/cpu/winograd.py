@@ -1,25 +1,25 @@
 """Winograd's convolution of 3×3 at stride 1: a quarter of the multiplications, in three stages.
 
-The meaning is ``lushan.reference.convolution``; ``winograd_transform`` has the numbers. A picture
-is cut into tiles of 4×4 outputs. For a strip of tiles:
+The meaning is ``lushan.reference.convolution``; ``winograd_transform`` has the numbers, and
+``winograd_packing`` the weights. A picture
+is cut into tiles of 4×4 outputs (2×2 where there would be too few). For a strip of tiles:
 
-1. each tile's 6×6 input becomes 36 numbers per input channel: transformed [36, tiles, IC];
-2. for one panel of NR output channels, 36 small matrix products: products [36, tiles, NR];
-3. each tile's 36 products become 4×4 outputs, with bias, residual and activation.
+1. each tile's 6×6 input becomes P = 36 numbers per input channel: transformed [P, tiles, IC];
+2. for one panel of NR output channels, P small matrix products: products [P, tiles, NR];
+3. each tile's P products become 4×4 outputs, with bias, residual and activation.
 
 The tiles of all pictures of a batch are one list. A panel's products are used up before the next
 panel, so 2 and 3 stay in L2. With few weights, a chunk is a strip and does all three stages in its
 thread's scratch memory. With many, a chunk is a panel, and stage 1 is a task of its own.
 
-A height or width that is not a multiple of 4 ends with a tile that overlaps the one before; it
-keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
+A height or width that is not a multiple of a tile's ends with a tile that overlaps the one before;
+it keeps off the pixels that are not its own, so every pixel has one tile, whatever the chunks.
 Each product is one long sum over the input channels, whatever the tiling.
 Left out: channels that do not fill vectors, other strides, and rows or columns below 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -31,46 +31,27 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.tiling import (
-    WINOGRAD_PRODUCTS,
+    L2_BYTES,
     WINOGRAD_SKEW,
-    WINOGRAD_TILE,
+    choose_winograd_outputs,
     choose_winograd_strips,
-    choose_winograd_vectors,
-    winograd_pays,
+    winograd_products,
     winograd_tiles,
 )
 from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
-from lushan.cpu.winograd_transform import POINTS, transform_weight
 
 
-def is_suitable(
+def suitable_outputs(
     input_channels: int, output_channels: int, height: int, width: int, target: Target
-) -> bool:
-    """Return whether a layer with outputs of this height and width is computed here.
+) -> int:
+    """Return the outputs in each direction of a tile, 0 for a layer that is not computed here.
 
-    The layer is a 3×3 convolution with stride, dilation and groups of 1.
+    The layer is a 3×3 convolution with stride, dilation and groups of 1, whose outputs have this
+    height and width.
     """
-    fills_vectors = input_channels % target.lanes == 0 and output_channels % target.lanes == 0
-    return fills_vectors and winograd_pays(height, width, input_channels, output_channels)
-
-
-def pack_winograd_weights(
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    target: Target,
-    allocate: Callable[[tuple[int, ...]], NDArray[np.float32]],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Transform weight [OC, 3, 3, IC] in float64 and pack it into panels of NR output channels.
-
-    Returns [OC/NR, 36, IC, NR], the order in which a chunk reads it, and bias [OC].
-    """
-    oc, _, _, ic = weight.shape
-    nr = choose_winograd_vectors(oc, target) * target.lanes
-    packed = allocate((oc // nr, WINOGRAD_PRODUCTS, ic, nr))
-    for panel, part in zip(packed, weight.reshape(-1, nr, 3, 3, ic), strict=True):
-        taps = np.ascontiguousarray(part.transpose(1, 2, 3, 0))
-        panel.reshape(POINTS, POINTS, ic, nr)[:] = transform_weight(taps)
-    return packed, np.ascontiguousarray(bias, np.float32)
+    if input_channels % target.lanes or output_channels % target.lanes:
+        return 0
+    return choose_winograd_outputs(height, width, input_channels, output_channels)
 
 
 def winograd_tasks(
@@ -79,26 +60,30 @@ def winograd_tasks(
     residual: Plane | None,
     weights: NDArray[np.float32],
     biases: NDArray[np.float32],
+    outputs: int,
     target: Target,
     *,
     activation: Activation = "none",
     slope: float = 0.0,
+    threads: int = 1,
 ) -> tuple[list[Task], list[Plane]]:
     """Return the tasks of one layer, and the temporary planes that they hand on between them.
 
-    ``weights`` and ``biases`` are packed; x has a halo of at least one pixel of zeros. y must not
-    share memory with x or ``residual``.
+    ``weights`` and ``biases`` are packed for tiles of ``outputs``; x has a halo of at least one
+    pixel of zeros. y must not share memory with x or ``residual``. ``threads`` only guides what
+    is prefetched.
     """
     ic, oc = x.shape[3], y.shape[3]
-    tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2])
-    strips = choose_winograd_strips(tiles, ic, oc, target)
-    columns = -(-y.shape[2] // WINOGRAD_TILE)  # tiles of a chunk of stage 1 alone
+    tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2], outputs)
+    products = winograd_products(outputs)
+    strips = choose_winograd_strips(tiles, outputs, ic, oc, target)
+    columns = -(-y.shape[2] // outputs)  # tiles of a chunk of stage 1 alone
     cut, blocks = -(-tiles // strips.tiles), weights.shape[0]
     transformed_point = (tiles if strips.shared else strips.tiles) * ic + WINOGRAD_SKEW
     products_point = strips.tiles * (oc // blocks) + WINOGRAD_SKEW
-    products_bytes = FLOAT * WINOGRAD_PRODUCTS * products_point
+    products_bytes = FLOAT * products * products_point
     first: dict[IntEnum, TaskArgument] = {
-        **_layer(x, y, residual, weights, biases),
+        **_layer(x, y, residual, weights, biases, outputs),
         Argument.TRANSFORMED: SCRATCH,
         Argument.TRANSFORMED_OFFSET: products_bytes,
         Argument.TRANSFORMED_POINT: transformed_point,
@@ -113,20 +98,29 @@ def winograd_tasks(
         Argument.STRIPS: cut,
         Argument.BLOCKS_PER_CHUNK: strips.blocks,
         Argument.BLOCKS: blocks,
+        Argument.THREADS: threads,
     }
     kernel = WinogradKernel(
-        ic, oc, strips.tile, strips.shared, residual is not None, activation, slope
+        outputs=outputs,
+        input_channels=ic,
+        output_channels=oc,
+        tile=strips.tile,
+        shared=strips.shared,
+        residual=residual is not None,
+        prefetch=weights.nbytes > L2_BYTES,
+        activation=activation,
+        slope=slope,
     )
     chunks = cut * -(-blocks // strips.blocks)
     if not strips.shared:
-        scratch = products_bytes + FLOAT * WINOGRAD_PRODUCTS * transformed_point
+        scratch = products_bytes + FLOAT * products * transformed_point
         return [Task(kernel, second, chunks, scratch=scratch)], []
-    plane = Plane(f"{y.value} transformed", (1, 1, 1, WINOGRAD_PRODUCTS * transformed_point))
+    plane = Plane(f"{y.value} transformed", (1, 1, 1, products * transformed_point))
     for arguments in (first, second):
         del arguments[Argument.TRANSFORMED_OFFSET]
         arguments[Argument.TRANSFORMED] = plane.at()
     tasks = [
-        Task(WinogradInputKernel(ic), first, tiles // columns),
+        Task(WinogradInputKernel(outputs, ic), first, tiles // columns),
         Task(kernel, second, chunks, waits=True, scratch=products_bytes),
     ]
     return tasks, [plane]
@@ -138,10 +132,11 @@ def _layer(
     residual: Plane | None,
     weights: NDArray[np.float32],
     biases: NDArray[np.float32],
+    outputs: int,
 ) -> dict[IntEnum, TaskArgument]:
     """Return where everything lies, the strides there, and how pictures are cut into tiles."""
     images, height, width, _ = y.shape
-    tiles = winograd_tiles(height, width)
+    tiles = winograd_tiles(height, width, outputs)
     places: dict[IntEnum, TaskArgument] = {
         Argument.X: x.at(x.origin - x.row - x.shape[3]),
         Argument.X_ROW: x.row,
@@ -151,9 +146,9 @@ def _layer(
         Argument.Y_IMAGE: y.image,
         Argument.WEIGHTS: weights,
         Argument.BIAS: biases,
-        Argument.LAST_ROW: height - WINOGRAD_TILE,
-        Argument.LAST_COLUMN: width - WINOGRAD_TILE,
-        Argument.TILE_COLUMNS: -(-width // WINOGRAD_TILE),
+        Argument.LAST_ROW: height - outputs,
+        Argument.LAST_COLUMN: width - outputs,
+        Argument.TILE_COLUMNS: -(-width // outputs),
         Argument.TILES_PER_IMAGE: tiles,
         Argument.TILES: images * tiles,
     }

@@ -15,17 +15,17 @@ from typing import NamedTuple
 from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import WINOGRAD_PRODUCTS, WINOGRAD_TILE, Tile
-from lushan.cpu.winograd_transform import POINTS, transform_input, transform_output
+from lushan.cpu.tiling import LINE, Tile, winograd_products
+from lushan.cpu.winograd_transform import points, transform_input, transform_output
 
 
 class Argument(IntEnum):
     """The task's arguments, by place. Strides are in elements."""
 
     X = 0  # and X + 1: base and offset of the window of the first output pixel
-    TRANSFORMED = 2  # [36, tiles, IC], of all tiles or, in scratch memory, of a strip
+    TRANSFORMED = 2  # [P, tiles, IC], of all tiles or, in scratch memory, of a strip
     TRANSFORMED_OFFSET = 3
-    PRODUCTS = 4  # [36, tiles, NR], in scratch memory
+    PRODUCTS = 4  # [P, tiles, NR], in scratch memory
     PRODUCTS_OFFSET = 5
     Y = 6  # and Y + 1
     RESIDUAL = 8  # and RESIDUAL + 1
@@ -37,29 +37,31 @@ class Argument(IntEnum):
     X_IMAGE = auto()
     Y_IMAGE = auto()
     RESIDUAL_IMAGE = auto()
-    LAST_ROW = auto()  # where the last tile starts: height − 4
+    LAST_ROW = auto()  # where the last tile starts: height − outputs
     LAST_COLUMN = auto()
     TILE_COLUMNS = auto()
     TILES_PER_IMAGE = auto()
     TILES = auto()  # of all pictures
     TILES_PER_STRIP = auto()
     STRIPS = auto()
-    TRANSFORMED_POINT = auto()  # from one of the 36 numbers to the next
+    TRANSFORMED_POINT = auto()  # from one of the P numbers to the next
     PRODUCTS_POINT = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
+    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
 @dataclass(frozen=True)
 class WinogradInputKernel:
     """Stage 1 as a task of its own."""
 
+    outputs: int
     input_channels: int
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel: chunk → one strip."""
         e = KernelEmitter(name, target)
-        _transform_strip(e, self.input_channels, _strip(e, e.chunk), 0)
+        _transform_strip(e, self.outputs, self.input_channels, _strip(e, e.chunk), 0)
         return e.text()
 
 
@@ -67,15 +69,19 @@ class WinogradInputKernel:
 class WinogradKernel:
     """What the generated code depends on: everything but height, width and batch.
 
-    ``tile.pixels`` counts tiles here: rows of a small matrix product. ``shared`` says that stage
-    1 was done before, for all tiles.
+    A tile makes ``outputs`` × ``outputs`` pixels. ``tile.pixels`` counts tiles here: rows of a
+    small matrix product. ``shared`` says that stage 1 was done before, for all tiles.
+    ``prefetch`` says whether the weights come from memory, so that those of the next product
+    should be on their way while this one is computed.
     """
 
+    outputs: int
     input_channels: int
     output_channels: int
     tile: Tile
     shared: bool
     residual: bool
+    prefetch: bool
     activation: Activation = "none"
     slope: float = 0.0
 
@@ -105,11 +111,11 @@ def _strip(e: KernelEmitter, index: Value) -> tuple[Value, Value]:
     return start, e.lesser(stop, e.argument(Argument.TILES))
 
 
-def _corner(e: KernelEmitter, tile: Value) -> _Corner:
+def _corner(e: KernelEmitter, outputs: int, tile: Value) -> _Corner:
     """Return where a tile lies; the last ones of a row or column end with the picture."""
     image, place = e.divide(tile, e.argument(Argument.TILES_PER_IMAGE))
     row, column = e.divide(place, e.argument(Argument.TILE_COLUMNS))
-    row, column = e.mul(row, WINOGRAD_TILE), e.mul(column, WINOGRAD_TILE)
+    row, column = e.mul(row, outputs), e.mul(column, outputs)
     first_row = e.lesser(row, e.argument(Argument.LAST_ROW))
     first_column = e.lesser(column, e.argument(Argument.LAST_COLUMN))
     taken = e.sub(row, first_row), e.sub(column, first_column)
@@ -127,7 +133,7 @@ def _twice(
 
 
 def _transform_strip(
-    e: KernelEmitter, channels: int, tiles: tuple[Value, Value], origin: Value
+    e: KernelEmitter, outputs: int, channels: int, tiles: tuple[Value, Value], origin: Value
 ) -> None:
     """Stage 1 for the tiles from first to last; the memory for them starts with ``origin``."""
     x, transformed = e.pointer(Argument.X), e.pointer(Argument.TRANSFORMED)
@@ -135,13 +141,14 @@ def _transform_strip(
     point_stride = e.argument(Argument.TRANSFORMED_POINT)
 
     def tile(index: Value) -> None:
-        corner = e.offset(x, _corner(e, index).offset(e, image_stride, row_stride, channels))
-        rows = [e.offset(corner, e.mul(row_stride, row)) for row in range(POINTS)]
+        place = _corner(e, outputs, index).offset(e, image_stride, row_stride, channels)
+        corner = e.offset(x, place)
+        rows = [e.offset(corner, e.mul(row_stride, row)) for row in range(points(outputs))]
         out = e.offset(transformed, e.mul(e.sub(index, origin), channels))
 
         def vector(channel: Value) -> None:
             grid = [
-                [e.load(e.offset(row, channel), column * channels) for column in range(POINTS)]
+                [e.load(e.offset(row, channel), column * channels) for column in range(len(rows))]
                 for row in rows
             ]
             place = e.offset(out, channel)
@@ -193,54 +200,95 @@ class _Emitter:
             rows = e.offset(self.transformed, e.mul(first, kernel.input_channels))
         else:
             rows = self.transformed
-            _transform_strip(e, kernel.input_channels, (first, stop), first)
+            _transform_strip(e, kernel.outputs, kernel.input_channels, (first, stop), first)
         first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
-        last_block = e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.lesser(
+            e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
+        )
+        later_group, _ = e.divide(
+            e.add(e.chunk, e.argument(Argument.THREADS)), e.argument(Argument.STRIPS)
+        )
+        later_block = e.mul(later_group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        panel = winograd_products(kernel.outputs) * kernel.input_channels * self.nr
 
         def block(block: Value) -> None:
-            self._multiply(block, rows, e.sub(stop, first))
+            following = e.add(block, 1)
+            is_inside = e.builder.icmp_signed("<", following, last_block)
+            following = e.builder.select(is_inside, following, later_block)
+            ahead = e.mul(e.sub(following, block), panel)
+            self._multiply(block, rows, e.sub(stop, first), ahead)
             self._finish(block, (start, stop), first)
 
-        e.loop(first_block, e.lesser(last_block, e.argument(Argument.BLOCKS)), block)
+        e.loop(first_block, last_block, block)
         return e.text()
 
-    def _multiply(self, block: Value, rows: Value, count: Value) -> None:
-        """Stage 2. Loop 2: the 36 products; loop 3: MR tiles at a time, the last ones overlap."""
+    def _multiply(self, block: Value, rows: Value, count: Value, ahead: Value) -> None:
+        """Stage 2. Loop 2: the P products; loop 3: MR tiles at a time, the last ones overlap.
+
+        ``ahead`` is from the panel to the one that is likely to be needed next.
+        """
         e, kernel = self.e, self.kernel
         terms, least = kernel.input_channels, kernel.tile.pixels
-        panel = e.offset(self.weights, e.mul(block, WINOGRAD_PRODUCTS * terms * self.nr))
+        products = winograd_products(kernel.outputs)
+        panel = e.offset(self.weights, e.mul(block, products * terms * self.nr))
 
         def product(point: Value) -> None:
             weights = e.offset(panel, e.mul(point, terms * self.nr))
+            is_last = e.builder.icmp_signed("==", point, e.integer(products - 1))
+            following = e.builder.select(
+                is_last,
+                e.offset(panel, ahead),
+                e.offset(weights, terms * self.nr),
+            )
             a = e.offset(rows, e.mul(point, e.argument(Argument.TRANSFORMED_POINT)))
             c = e.offset(self.products, e.mul(point, e.argument(Argument.PRODUCTS_POINT)))
 
             def tiles(start: Value) -> None:
                 first = e.lesser(start, e.sub(count, least))
-                sums = self._sum(e.offset(a, e.mul(first, terms)), weights)
+                ahead = self._ahead(following, start)
+                sums = self._sum(e.offset(a, e.mul(first, terms)), weights, ahead)
                 out = e.offset(c, e.mul(first, self.nr))
                 for place, total in enumerate(sums):
                     e.store(total, out, place * self.target.lanes)
 
             e.loop(0, count, tiles, step=least)
 
-        e.loop(0, WINOGRAD_PRODUCTS, product)
+        e.loop(0, products, product)
 
-    def _sum(self, a: Value, weights: Value) -> list[Value]:
+    def _ahead(self, following: Value, start: Value) -> list[Value]:
+        """Return where to prefetch from, for the tiles from ``start``, and by how much to move.
+
+        The first tiles of a product fetch the weights of the following one, each its share of the
+        lines that a turn of the inner loop uses; later tiles stand still.
+        """
+        if not self.kernel.prefetch:
+            return []
+        e, lines = self.e, max(1, self.nr // LINE)
+        share = self.kernel.input_channels * self.nr // lines
+        turn, _ = e.divide(start, self.kernel.tile.pixels)
+        active = e.builder.icmp_signed("<", turn, e.integer(lines))
+        step = e.builder.select(active, e.integer(self.nr // lines), e.integer(0))
+        return [e.offset(following, e.mul(e.lesser(turn, lines), share)), step]
+
+    def _sum(self, a: Value, weights: Value, ahead: list[Value]) -> list[Value]:
         """Loop 4: input channels → MR·NV sums in registers.
 
         One step a turn: with several, LLVM moves loads ahead until sums leave the registers, and
         the loop's own three instructions hide behind the multiply-adds anyway.
         """
         e, terms, tile = self.e, self.kernel.input_channels, self.kernel.tile
+        pointers = [weights, *ahead[:1]]
+        moves = [e.integer(self.nr), *ahead[1:]]
 
-        def turn(channel: Value, weights: Value, *sums: Value) -> list[Value]:
-            new = list(sums)
-            self._step(e.offset(a, channel), weights, new)
-            return [e.offset(weights, self.nr), *new]
+        def turn(channel: Value, *carried: Value) -> list[Value]:
+            here, new = carried[: len(moves)], list(carried[len(moves) :])
+            if ahead:
+                e.prefetch(here[1])
+            self._step(e.offset(a, channel), here[0], new)
+            return [*(e.offset(p, move) for p, move in zip(here, moves, strict=True)), *new]
 
         zeros = [e.splat(0.0)] * (tile.pixels * tile.vectors)
-        return e.loop(0, terms, turn, carried=[weights, *zeros])[1:]
+        return e.loop(0, terms, turn, carried=[*pointers, *zeros])[len(pointers) :]
 
     def _step(self, a: Value, weights: Value, sums: list[Value]) -> None:
         """One step of the sums: NV vectors of weights against MR transformed numbers."""
@@ -258,7 +306,7 @@ class _Emitter:
         first_channel = e.mul(block, self.nr)
 
         def tile(index: Value) -> None:
-            corner = _corner(e, index)
+            corner = _corner(e, self.kernel.outputs, index)
             y = self._pixels(corner, Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)
             residual = self.kernel.residual and self._pixels(
                 corner, Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW
@@ -281,7 +329,7 @@ class _Emitter:
         e.loop(*tiles, tile)
 
     def _pixels(self, corner: _Corner, plane: int, image: int, row: int) -> list[Value]:
-        """Return the addresses of a tile's 16 outputs, row by row.
+        """Return the addresses of a tile's outputs, row by row.
 
         What belongs to the tile before goes where the first pixel of this one's own follows: no
         branches, and nobody else's memory is touched.
@@ -289,15 +337,17 @@ class _Emitter:
         e, channels = self.e, self.kernel.output_channels
         stride = e.argument(row)
         start = e.offset(e.pointer(plane), corner.offset(e, e.argument(image), stride, channels))
-        columns = [
-            e.mul(e.greater(corner.taken_columns, c), channels) for c in range(WINOGRAD_TILE)
-        ]
-        rows = [e.mul(e.greater(corner.taken_rows, r), stride) for r in range(WINOGRAD_TILE)]
+        side = range(self.kernel.outputs)
+        columns = [e.mul(e.greater(corner.taken_columns, c), channels) for c in side]
+        rows = [e.mul(e.greater(corner.taken_rows, r), stride) for r in side]
         return [e.offset(start, e.add(r, c)) for r in rows for c in columns]
 
     def _outputs(self, products: Value) -> list[Value]:
-        """Return a tile's 16 outputs, row by row, from its 36 products."""
+        """Return a tile's outputs, row by row, from its P products."""
         e, stride = self.e, self.e.argument(Argument.PRODUCTS_POINT)
-        numbers = [e.load(products, e.mul(stride, point)) for point in range(WINOGRAD_PRODUCTS)]
-        grid = [numbers[i : i + POINTS] for i in range(0, WINOGRAD_PRODUCTS, POINTS)]
+        side = points(self.kernel.outputs)
+        grid = [
+            [e.load(products, e.mul(stride, row * side + column)) for column in range(side)]
+            for row in range(side)
+        ]
         return [number for line in _twice(grid, e, transform_output) for number in line]

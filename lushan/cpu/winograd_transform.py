@@ -1,4 +1,4 @@
-"""The numbers of Winograd's convolution F(4×4, 3×3): 16 outputs from 36 products instead of 144.
+"""The numbers of Winograd's convolution F(4×4, 3×3), and of the smaller F(2×2, 3×3).
 
 In one dimension, four outputs of a 3-tap filter are six products (Winograd 1980; Lavin & Gray
 2016). Six numbers d and three taps g are read as polynomials and evaluated at six points; there,
@@ -6,14 +6,15 @@ their product is number by number; four outputs are interpolated from it:
 
     y = A·[(G·g) ⊙ (B·d)]        A is 4×6, G is 6×3, B is 6×6
 
-In two dimensions each transform is applied to the columns and then to the rows. A point p makes
-numbers as large as p⁵, and rounding errors grow with them. The usual points {0, ±1, ±2, ∞} are
-replaced by {0, ±1, ½, −2, ∞}: ½ and −2 take the largest numbers from each other, and the error
-falls to between a half and a quarter.
+In two dimensions each transform is applied to the columns and then to the rows: 16 outputs from 36
+products instead of 144. A point p makes numbers as large as p⁵, and rounding errors grow with them.
+The usual points {0, ±1, ±2, ∞} are replaced by {0, ±1, ½, −2, ∞}: ½ and −2 take the largest numbers
+from each other, and the error falls to between a half and a quarter. Two outputs are four products,
+at {0, ±1, ∞}: 4 outputs from 16 products instead of 36, and half as many weights.
 
 ``matrices`` derives A, B and G exactly. ``transform_input`` and ``transform_output`` are the same
 A and B as straight lines of few operations, written over any arithmetic: the kernels run them on
-vectors of channels, the tests on fractions.
+vectors of channels, the tests on fractions. How many numbers they are given says which scheme.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-OUTPUTS = 4  # a tile makes 4×4 output pixels
 TAPS = 3
-POINTS = OUTPUTS + TAPS - 1  # from 6×6 input pixels
-FINITE = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
+# A tile makes so many outputs in each direction, with these points beside ∞.
+FINITE = {
+    2: (Fraction(0), Fraction(1), Fraction(-1)),
+    4: (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2)),
+}
 
 Matrix = list[list[Fraction]]
 Number = TypeVar("Number")
@@ -48,6 +51,11 @@ class Arithmetic(Protocol[Number]):
         """Return factor · b + c; every factor here is exact in float32."""
 
 
+def points(outputs: int) -> int:
+    """Return the points of a scheme, which are the inputs of so many outputs too."""
+    return outputs + TAPS - 1
+
+
 def polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
     """Return the coefficients of Π (x − root), that of x⁰ first."""
     coefficients = [Fraction(1)]
@@ -59,35 +67,38 @@ def polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 @cache
-def matrices() -> tuple[Matrix, Matrix, Matrix]:
-    """Return A [4, 6], B [6, 6] and G [6, 3], exactly.
+def matrices(outputs: int) -> tuple[Matrix, Matrix, Matrix]:
+    """Return A [4, 6], B [6, 6] and G [6, 3] for 4 outputs, exactly; for 2 likewise.
 
     By Lagrange: the polynomial that is 1 at one point and 0 at the other finite ones is
     Π (x − other) / Π (point − other). B has the numerators, G the powers of the points over the
     denominators, A the powers of the points. The last row of each is the point ∞: the leading
     coefficient.
     """
-    A = [[point**power for point in FINITE] + [Fraction(0)] for power in range(OUTPUTS)]
+    finite = FINITE[outputs]
+    A = [[point**power for point in finite] + [Fraction(0)] for power in range(outputs)]
     A[-1][-1] = Fraction(1)
     B, G = [], []
-    for point in FINITE:
-        others = [other for other in FINITE if other != point]
+    for point in finite:
+        others = [other for other in finite if other != point]
         denominator = Fraction(1)
         for other in others:
             denominator *= point - other
         B.append([*polynomial(others), Fraction(0)])
         G.append([point**power / denominator for power in range(TAPS)])
-    B.append(polynomial(FINITE))
+    B.append(polynomial(finite))
     G.append([Fraction(0)] * (TAPS - 1) + [Fraction(1)])
     return A, B, G
 
 
 def transform_input(d: Sequence[Number], of: Arithmetic[Number]) -> list[Number]:
-    """Return B·d, six numbers from six, in 14 operations.
+    """Return B·d: six numbers from six in 14 operations, or four from four in 4.
 
     B's rows for 1 and −1 are sum and difference of the same two halves; those for ½ and −2 are
     made of the differences d4 − d2 and d3 − d1, which the other four rows want too.
     """
+    if len(d) == 4:
+        return [of.sub(d[2], d[0]), of.add(d[1], d[2]), of.sub(d[2], d[1]), of.sub(d[3], d[1])]
     t, u = of.sub(d[4], d[2]), of.sub(d[3], d[1])
     even, odd = of.fma(1.5, d[3], t), of.fma(1.5, d[2], u)
     return [
@@ -101,8 +112,13 @@ def transform_input(d: Sequence[Number], of: Arithmetic[Number]) -> list[Number]
 
 
 def transform_output(m: Sequence[Number], of: Arithmetic[Number]) -> list[Number]:
-    """Return A·m, four numbers from six, in 12 operations: 1 and −1 share sum and difference."""
+    """Return A·m: four numbers from six in 12 operations, or two from four in 4.
+
+    The points 1 and −1 share sum and difference.
+    """
     even, odd = of.add(m[1], m[2]), of.sub(m[1], m[2])
+    if len(m) == 4:
+        return [of.add(m[0], even), of.add(odd, m[3])]
     return [
         of.add(of.add(of.add(m[0], even), m[3]), m[4]),
         of.fma(-2.0, m[4], of.fma(0.5, m[3], odd)),
@@ -111,15 +127,18 @@ def transform_output(m: Sequence[Number], of: Arithmetic[Number]) -> list[Number
     ]
 
 
-def transform_weight(weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return G·w·Gᵀ of weight [3, 3, …] as float64 [6, 6, …]; the order of the sums is fixed."""
-    columns = _multiply_weight(weight.astype(np.float64))
-    return np.moveaxis(_multiply_weight(np.moveaxis(columns, 1, 0)), 1, 0)
+def transform_weight(weight: NDArray[np.float32], outputs: int) -> NDArray[np.float64]:
+    """Return G·w·Gᵀ of weight [3, 3, …] as float64 [6, 6, …] for 4 outputs, [4, 4, …] for 2.
+
+    The order of the sums is fixed.
+    """
+    G = np.array(matrices(outputs)[2], np.float64)
+    columns = _multiply_weight(G, weight.astype(np.float64))
+    return np.moveaxis(_multiply_weight(G, np.moveaxis(columns, 1, 0)), 1, 0)
 
 
-def _multiply_weight(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+def _multiply_weight(G: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return G·w over the first axis, without a BLAS, whose order of sums is its own business."""
-    G = np.array(matrices()[2], np.float64)
     lines: list[NDArray[np.float64]] = [
         g[0] * weight[0] + g[1] * weight[1] + g[2] * weight[2] for g in G
     ]

@@ -11,14 +11,18 @@ import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lushan.errors import ModelError
-from lushan.image.decode import Picture
 from lushan.image.resize import INTERPOLATIONS, Box, Size, resize_and_crop
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from lushan.image.decode import Picture
 
 Triple = tuple[float, float, float]
 
@@ -50,7 +54,7 @@ class Preprocessing:
 
     height: int = _SIDE  # pixels
     width: int = _SIDE  # pixels
-    interpolation: str = _INTERPOLATION  # a key of resize.INTERPOLATIONS
+    interpolation: str = _INTERPOLATION  # one of resize.INTERPOLATIONS
     crop_pct: float = _CROP_PCT  # part of the resized side that the crop keeps
     crop_mode: str = _CROP_MODE
     mean: Triple = _MEAN  # red, green, blue, on the scale 0 to 1
@@ -60,7 +64,7 @@ class Preprocessing:
         source = "Preprocessing"
         _check_side(source, "height", self.height)
         _check_side(source, "width", self.width)
-        _check_choice(source, "interpolation", self.interpolation, tuple(INTERPOLATIONS))
+        _check_choice(source, "interpolation", self.interpolation, INTERPOLATIONS)
         _check_crop_pct(source, "crop_pct", self.crop_pct, self.height, self.width)
         _check_choice(source, "crop_mode", self.crop_mode, _CROP_MODES)
         _check_triple(source, "mean", self.mean, positive=False)
@@ -89,7 +93,7 @@ class Preprocessing:
         return cls(
             height=height,
             width=width,
-            interpolation=_check_choice(source, mode_key, mode, tuple(INTERPOLATIONS)),
+            interpolation=_check_choice(source, mode_key, mode, INTERPOLATIONS),
             crop_pct=_check_crop_pct(source, pct_key, crop_pct, height, width),
             crop_mode=_check_choice(source, crop_key, crop_mode, _CROP_MODES),
             mean=_check_triple(source, mean_key, mean, positive=False),

@@ -11,20 +11,16 @@ the other pixel where a target pixel's centre falls between two.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image  # loaded with the first picture: scoring needs none
 
 Size = tuple[int, int]  # width, height
 Box = tuple[int, int, int, int]  # left, top, width, height
 
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-}
+# Pillow's names of its ways to resample, in lower case.
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 # Source pixels that a filter reads to each side of a target pixel, where it does not shrink.
 _LARGEST_SUPPORT = 3  # Lanczos
@@ -47,10 +43,12 @@ def resize_and_crop(
 
     ``image`` is RGB; ``resized`` is (width, height); ``crop`` is (left, top, width, height) in
     pixels of the resized image and may reach beyond it: that margin has the colour ``fill``.
-    ``interpolation`` is a key of ``INTERPOLATIONS``. Equal to Pillow bit for bit unless the
+    ``interpolation`` is one of ``INTERPOLATIONS``. Equal to Pillow bit for bit unless the
     resized image has more than 2²⁴ pixels and eight times those of the crop, or the image is
     over 2²⁴ / (resized width) pixels high; otherwise to ±1.
     """
+    from PIL import Image
+
     left, top, width, height = crop
     # The part of the crop that lies on the resized image, in its pixels.
     first_x, first_y = max(left, 0), max(top, 0)
@@ -58,7 +56,7 @@ def resize_and_crop(
     if first_x >= last_x or first_y >= last_y:
         return Image.new("RGB", (width, height), fill)
     inside = (first_x, first_y, last_x - first_x, last_y - first_y)
-    resample = INTERPOLATIONS[interpolation]
+    resample = Image.Resampling[interpolation.upper()]
     if resized[0] * resized[1] <= max(_WHOLE_PIXELS, _FAIR_PART * width * height):
         whole = _resize(image, resized, (0, 0, *image.size), resample)
         part = whole.crop((first_x, first_y, last_x, last_y))

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,11 @@ from lushan.errors import ModelError
 from lushan.graph.weights import LazyWeights, shape_of
 from lushan.models.model_folder import read_model_folder, write_model_folder
 from lushan.models.safetensors_file import LARGE_ELEMENTS, open_safetensors
-from lushan.models.torch_file import ZIP_SIGNATURES, TorchFile
-from lushan.models.torch_pickle import StoredTensor
 from lushan.reference.quantization import HIGHEST, SMALLEST_SCALE
 from lushan.text import first_few, printable
+
+if TYPE_CHECKING:
+    from lushan.models.torch_pickle import StoredTensor
 
 __all__ = [
     "from_parameters",
@@ -72,6 +73,8 @@ def read_tensors(path: str | Path) -> Mapping[str, NDArray[np.generic]]:
             # The length of a safetensors header may begin with any byte: look for that one first.
             if start[4:9] == b"\0\0\0\0{":
                 return _plain_names(open_safetensors(path))
+            from lushan.models.torch_file import ZIP_SIGNATURES
+
             if start.startswith((b"\x80", *ZIP_SIGNATURES)) or start[257:262] == b"ustar":
                 return _plain_names(_read_torch(file, source))
     except OSError as error:
@@ -229,6 +232,8 @@ def from_parameters(
 
 
 def _read_torch(file: BinaryIO, source: str) -> dict[str, NDArray[np.generic]]:
+    from lushan.models.torch_file import TorchFile
+
     checkpoint = TorchFile(file, source=source)
     chosen = _find_weights(checkpoint.content)
     if chosen is None:
@@ -246,6 +251,8 @@ def _read_torch(file: BinaryIO, source: str) -> dict[str, NDArray[np.generic]]:
 
 def _find_weights(value: object, depth: int = 3) -> dict[str, StoredTensor] | None:
     """Return the tensors of the first container of ``CONTAINERS`` that has any, or of ``value``."""
+    from lushan.models.torch_pickle import StoredTensor
+
     if not isinstance(value, dict):
         return None
     for key in CONTAINERS if depth else ():

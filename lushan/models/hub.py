@@ -12,7 +12,6 @@ reads its own: HF_TOKEN, or ``hf auth login``).
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +110,8 @@ def _answers(repository: str, revision: str | None, endpoint: str | None) -> boo
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the library's own lines and bars off the terminal while small files are asked for."""
+    import logging
+
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

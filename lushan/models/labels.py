@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from lushan.errors import ModelError, UsageError
 from lushan.text import first_few
@@ -208,7 +208,7 @@ def _repeated(names: Sequence[str]) -> list[str]:
 
 def _read(file: str) -> Labels:
     """Read one table of ``data/``: a header, then index, id, English, Chinese, tab-separated."""
-    text = (files("lushan.models") / "data" / file).read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "data" / file).read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     _, names, english, chinese = zip(*rows, strict=True)
     return Labels(names, english, chinese)

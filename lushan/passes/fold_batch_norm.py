@@ -18,7 +18,7 @@ updated by one: then it is no constant. The new parameters are called ``{c}.fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import cast
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
-from lushan.graph.weights import Shape, derived, shape_of
+from lushan.graph.weights import Factors, New, derived, shape_of
 
 
 def fold_batch_norm(
@@ -54,14 +54,14 @@ def fold_batch_norm(
             folded[node.name] = before
     absorbed = {before.name for before in folded.values()}
     nodes: list[Node] = []
-    new: dict[str, tuple[Shape, Callable[[], Array]]] = {}
+    new: dict[str, New] = {}
     for node in graph.nodes:
         if node.name in folded:
             before = folded[node.name]
             names = (f"{before.name}.folded.weight", f"{before.name}.folded.bias")
             shape = shape_of(weights, before.inputs[1])
-            new[names[0]] = (shape, partial(_folded_weight, node, before, weights))
-            new[names[1]] = (shape[:1], partial(_folded_bias, node, before, weights))
+            new[names[0]] = New(shape, partial(_folded_weight, node, before, weights))
+            new[names[1]] = New(shape[:1], partial(_folded_bias, node, before, weights))
             inputs = (before.inputs[0], *names)
             nodes.append(Node("convolution", inputs, node.outputs, before.attributes))
         elif node.name not in absorbed:
@@ -80,23 +80,20 @@ def _scale(batch_norm: Node, weights: Mapping[str, Array]) -> Array:
     return scale
 
 
-def _folded_weight(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Array:
+def _folded_weight(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Factors:
     """Return the folded weight [OC, KH, KW, IC], in the memory order of the old one."""
     weight = weights[convolution.inputs[1]]
-    scale = _scale(batch_norm, weights).astype(weight.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        folded: Array = weight * scale[:, None, None, None]
-    return folded
+        return Factors(weight, _scale(batch_norm, weights).astype(weight.dtype))
 
 
-def _folded_bias(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Array:
+def _folded_bias(batch_norm: Node, convolution: Node, weights: Mapping[str, Array]) -> Factors:
     """Return the folded bias [OC]."""
     beta, mean = (weights[batch_norm.inputs[place]].astype(np.float64) for place in (2, 3))
     bias = weights[convolution.inputs[2]] if len(convolution.inputs) == 3 else 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         folded = (bias - mean) * _scale(batch_norm, weights) + beta
-        result: Array = folded.astype(weights[batch_norm.inputs[2]].dtype)
-    return result
+        return Factors(folded.astype(weights[batch_norm.inputs[2]].dtype), None)
 
 
 def _with_parameters(

@@ -18,14 +18,14 @@ without a bias gets one of zeros, called ``{y}.fused.bias``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
-from lushan.graph.weights import Shape, derived, shape_of
+from lushan.graph.weights import Factors, New, derived, shape_of
 
 FUSABLE = ("relu", "leaky_relu", "sigmoid", "tanh")
 
@@ -48,7 +48,7 @@ def fuse(
             chain.append(following)
         taken.update(member.name for member in chain)
         chains[chain[-1].name] = chain
-    new: dict[str, tuple[Shape, Callable[[], Array]]] = {}
+    new: dict[str, New] = {}
     parameters = list(graph.parameters)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -57,7 +57,7 @@ def fuse(
             weight, bias = fused.inputs[1:3]
             if bias == _bias_name(node):
                 channels = shape_of(weights, weight)[:1]
-                new[bias] = (channels, partial(_zeros, weights, weight))
+                new[bias] = New(channels, partial(_zeros, weights, weight))
                 parameters.append(Value(bias, TensorType(channels)))
             nodes.append(fused)
         elif node.name not in taken:
@@ -70,10 +70,9 @@ def _bias_name(last: Node) -> str:
     return f"{last.name}.fused.bias"
 
 
-def _zeros(weights: Mapping[str, Array], weight: str) -> Array:
+def _zeros(weights: Mapping[str, Array], weight: str) -> Factors:
     """Return a bias of zeros in the type of a weight [OC, …]."""
-    zeros: Array = np.zeros(shape_of(weights, weight)[0], weights[weight].dtype)
-    return zeros
+    return Factors(np.zeros(shape_of(weights, weight)[0], weights[weight].dtype), None)
 
 
 def _next(

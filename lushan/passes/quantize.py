@@ -38,7 +38,7 @@ import numpy as np
 from lushan.errors import GraphError, ModelError, UsageError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
-from lushan.graph.weights import Shape, derived
+from lushan.graph.weights import Factors, New, Shape, derived
 from lushan.reference.quantization import QuantizationParameters, quantize_weight
 from lushan.reference.requantization import ACTIVATIONS
 
@@ -96,7 +96,7 @@ class _Rewriter:
         parameters: Mapping[str, QuantizationParameters],
     ) -> None:
         self.nodes: list[Node] = []
-        self.new: dict[str, tuple[Shape, Callable[[], Array]]] = {}
+        self.new: dict[str, New] = {}
         self.types = {value.name: value.type for value in graph.parameters}
         self._graph = graph
         self._weights = weights
@@ -270,7 +270,7 @@ class _Rewriter:
         self, name: str, shape: Shape, get: Callable[[], Array], dtype: str = "float32"
     ) -> None:
         self.types[name] = TensorType(shape, dtype)
-        self.new[name] = (shape, get)
+        self.new[name] = New(shape, lambda: Factors(get(), None))
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 import lushan
+from lushan.models.resnet import ARCHITECTURES
+from support.small_models import write_small_model
 
 
 @pytest.fixture
@@ -51,6 +53,34 @@ def test_json_records_follow_the_contract(run, pictures: Path, model_folder: Pat
         expected = recognizer.classify(path, top=2)
     assert [p["label"] for p in record["predictions"]] == [p.label for p in expected]
     assert [p["probability"] for p in record["predictions"]] == [p.probability for p in expected]
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet20_cifar", 32), ("resnet18", 64)])
+def test_a_picture_has_the_same_bits_in_every_batch(
+    run, tmp_path: Path, name: str, size: int
+) -> None:
+    """Alone from the API; in batches of 1, 2, 7 and 64, each on 1, 2 and 4 threads, from here."""
+    network = ARCHITECTURES[name]
+    config = {"input_size": [3, size, size], "interpolation": "bilinear", "crop_pct": 1.0}
+    model = write_small_model(tmp_path / "model", network, pretrained_cfg=config)
+    random = np.random.default_rng(3)
+    paths = [tmp_path / f"{number:02}.png" for number in range(64)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (size, size, 3), np.uint8)).save(path)
+    with lushan.load(model, threads=1) as recognizer:
+        alone = [recognizer.classify(path, top=10) for path in paths]
+    expected = [[p.probability for p in predictions] for predictions in alone]
+    assert len({tuple(probabilities) for probabilities in expected}) == 64
+    assert all(min(each) > 0 and max(each) < 1 for each in expected)  # a 0 or 1 hides differences
+    for threads in (1, 2, 4):
+        for batch in (1, 2, 7, 64):
+            order = random.permutation(64)[:batch]
+            options = ("--top", 10, "--threads", threads, "--format", "jsonl")
+            chosen = [paths[number] for number in order]
+            result = run("classify", *chosen, "--model", model, *options)
+            records = [json.loads(line)["predictions"] for line in result.out.splitlines()]
+            found = [[p["probability"] for p in record] for record in records]
+            assert found == [expected[number] for number in order], (threads, batch)
 
 
 def test_folders_and_globs_give_the_pictures_below_in_order(

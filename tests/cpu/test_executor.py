@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,10 +14,10 @@ from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from support.compare import relative_error
+from support.operator_graphs import OPERATOR_GRAPHS
 from support.random_graphs import Case, cases, random_weights
 
 Arrays = dict[str, np.ndarray]
-NO_PADDING = (0, 0, 0, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -73,117 +71,9 @@ def picture(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def window(kernel: int, stride: int = 1, padding: tuple[int, ...] = NO_PADDING) -> dict:
-    return {"kernel": (kernel, kernel), "stride": (stride, stride), "padding": padding}
-
-
-def build_transposed(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    before = builder.convolution(x, "before", 6, kernel=3)
-    weight = builder.parameter("up.weight", (6, 3, 3, 10))
-    bias = builder.parameter("up.bias", (10,))
-    up = builder.node(
-        "transposed_convolution",
-        (before, weight, bias),
-        "up",
-        stride=(2, 2),
-        padding=(1, 1, 1, 1),
-        dilation=(1, 1),
-        groups=1,
-        output_padding=(1, 1),
-    )
-    return (builder.convolution(up, "after", 5, kernel=3, padding=2),)
-
-
-def build_switches(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    builder.node(
-        "max_pooling", (x,), "pool", more_outputs=("switches",), **window(3, 2, (1, 1, 1, 1))
-    )
-    return builder.convolution("pool", "after", 4, kernel=3), "switches"
-
-
-def build_softmax(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    pooled = builder.node("global_average_pooling", (x,), "pooled")
-    return (builder.node("softmax", (builder.linear(pooled, "fc", 37),), "probabilities"),)
-
-
-def build_batch_norm_after_pooling(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    pooled = builder.node("average_pooling", (x,), "pool", count_include_pad=True, **window(2, 2))
-    normal = builder.batch_norm(pooled, "bn")
-    return (builder.convolution(normal, "after", 7, kernel=3),)
-
-
-def build_paddings(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    """One value read with padding 0, 1 and 3, dilated, and by pooling."""
-    y = builder.convolution(x, "y", 6, kernel=1, bias=True)
-    outputs = [
-        builder.convolution(y, f"padded_{padding}", 5, kernel=3, padding=padding)
-        for padding in (0, 1, 3)
-    ]
-    weight = builder.parameter("dilated.weight", (5, 3, 2, 6))
-    outputs.append(
-        builder.node(
-            "convolution",
-            (y, weight),
-            "dilated",
-            stride=(2, 1),
-            padding=(2, 0, 1, 3),
-            dilation=(2, 3),
-            groups=1,
-        )
-    )
-    outputs.append(builder.node("max_pooling", (y,), "pool", **window(3, 1, (1, 1, 1, 1))))
-    return tuple(outputs)
-
-
-def build_residual_with_halo(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    """Blocks whose shortcut is padded for its other reader, and whose sum is padded in turn."""
-    for index in range(3):
-        branch = builder.convolution(x, f"a{index}", 6, kernel=3)
-        branch = builder.node("relu", (branch,), f"r{index}")
-        branch = builder.convolution(branch, f"b{index}", builder.channels(x), kernel=3)
-        x = builder.node("add", (x, branch), f"s{index}")
-        x = builder.node("leaky_relu", (x,), f"l{index}", slope=0.2)
-    return (x,)
-
-
-def build_groups(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    y = builder.convolution(x, "y", 6, kernel=1)
-    weight = builder.parameter("grouped.weight", (9, 3, 3, 2))
-    return (
-        builder.node(
-            "convolution",
-            (y, weight),
-            "grouped",
-            stride=(1, 1),
-            padding=(1, 1, 1, 1),
-            dilation=(1, 1),
-            groups=3,
-        ),
-    )
-
-
-def build_input_is_output(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    """The input itself, its padded reader, and two neighbours of the input."""
-    return x, builder.convolution(x, "c", 4, kernel=5), builder.node("tanh", (x,), "t"), "c"
-
-
-def build_same_twice(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    y = builder.convolution(x, "y", 5, kernel=3)
-    return (builder.node("add", (y, y), "twice"),)
-
-
-@pytest.mark.parametrize(
-    "build",
-    [value for name, value in sorted(globals().items()) if name.startswith("build_")],
-    ids=lambda build: build.__name__[6:],
-)
-def test_it_equals_the_reference(
-    target: Target, build: Callable[[GraphBuilder, str], tuple[str, ...]]
-) -> None:
-    builder = GraphBuilder()
-    x = builder.input("x", (None, None, None, 3))
-    outputs = build(builder, x)
-    graph = builder.build(*outputs)
+@pytest.mark.parametrize("name", OPERATOR_GRAPHS)
+def test_it_equals_the_reference(target: Target, name: str) -> None:
+    graph = OPERATOR_GRAPHS[name]
     weights = random_weights(graph, seed=5)
     inputs = {"x": picture(2, 9, 12, 3)}
     check(graph, weights, inputs, target)

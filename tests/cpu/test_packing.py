@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from lushan.cpu.code import code_store
-from lushan.cpu.packing import Packer
-from lushan.cpu.target import Target
+from lushan.cpu.packing import Packer, PanelWriter
+from lushan.cpu.target import Target, detect
+from lushan.cpu.team import Team
+from lushan.graph.weights import Factors
 
 
 @pytest.mark.parametrize("as_in_files", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize(
     "shape", [(64, 1, 1, 32), (70, 3, 3, 16), (5, 3, 3, 16), (32, 7, 7, 3), (1000, 1, 1, 64)]
 )
 @pytest.mark.parametrize("vectors", [1, 2, 4])
 def test_panels(
-    target: Target, shape: tuple[int, int, int, int], vectors: int, as_in_files: bool
+    target: Target,
+    shape: tuple[int, int, int, int],
+    vectors: int,
+    scaled: bool,
+    as_in_files: bool,
 ) -> None:
     oc, kh, kw, ic = shape
     random = np.random.default_rng(0)
@@ -25,11 +35,81 @@ def test_panels(
         weight = stored.transpose(0, 2, 3, 1)
     else:
         weight = random.standard_normal(shape, np.float32)
-    bias = random.standard_normal(oc, np.float32)
-    packed, biases = Packer({}, target, code_store(target)).panels(weight, bias, vectors)
+    factors = Factors(weight, random.standard_normal(oc, np.float32) if scaled else None)
+    packer = Packer({}, target, code_store(target))
+    packed, biases = packer.reserve_panels(shape, vectors)
+    packed[:] = np.nan
+    packer.writer.write(factors, packed)
     nr = vectors * target.lanes
     expected = np.zeros((-(-oc // nr) * nr, kh, kw, ic), np.float32)
-    expected[:oc] = weight
+    expected[:oc] = factors.product()
     assert np.array_equal(packed, np.moveaxis(expected.reshape(-1, nr, kh, kw, ic), 1, -1))
-    assert np.array_equal(biases.reshape(-1)[:oc], bias)
-    assert not biases.reshape(-1)[oc:].any()
+    assert biases.shape == packed.shape[:1] + packed.shape[-1:]
+    assert not biases.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_types_of_weights_are_converted(dtype: type) -> None:
+    target = detect()
+    weight = np.random.default_rng(0).standard_normal((32, 1, 1, 32)).astype(dtype)
+    packed = np.empty((1, 1, 1, 32, 32), np.float32)
+    PanelWriter(target, code_store(target)).write(Factors(weight, None), packed)
+    assert np.array_equal(packed[0, 0, 0], weight[:, 0, 0].T.astype(np.float32))
+
+
+def packer_of(jobs: dict[str, Callable[[list[str]], None]]) -> tuple[Packer, list[list[str]]]:
+    target = detect()
+    packer = Packer({}, target, code_store(target))
+    return packer, [packer.once(name, list, job) for name, job in jobs.items()]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_everything_reserved_is_written_once(threads: int) -> None:
+    names = [str(number) for number in range(50)]
+    packer, packed = packer_of({name: lambda p, name=name: p.append(name) for name in names})
+    assert not any(packed)
+    team = Team(threads)
+    packer.finish(team.run)
+    packer.finish(team.run)
+    assert packed == [[name] for name in names]
+    assert packer.once("7", lambda: ["anew"], lambda p: None) is packed[7]
+    team.close()
+
+
+def test_finish_waits_for_other_threads() -> None:
+    helper_is_in, caller_is_in = threading.Event(), threading.Event()
+
+    def write(packed: list[str]) -> None:
+        (caller_is_in if threading.current_thread() is caller else helper_is_in).set()
+        helper_is_in.wait(10)
+        caller_is_in.wait(10)
+        if threading.current_thread() is not caller:
+            gone.wait(0.1)  # the caller has nothing left to do by now
+        packed.append("written")
+
+    caller, gone = threading.current_thread(), threading.Event()
+    packer, packed = packer_of({"a": write, "b": write})
+    team = Team(2)
+    packer.finish(team.run)
+    assert packed == [["written"], ["written"]]
+    team.close()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_is_raised_again_until_it_is_mended(threads: int) -> None:
+    broken = {"b": True, "d": True}
+
+    def write(name: str, packed: list[str]) -> None:
+        if broken.get(name):
+            raise ValueError(name)
+        packed[:] = [name]
+
+    packer, packed = packer_of({n: lambda p, n=n: write(n, p) for n in "abcde"})
+    team = Team(threads)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="b"):
+            packer.finish(team.run)
+    broken.clear()
+    packer.finish(team.run)
+    assert packed == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    team.close()

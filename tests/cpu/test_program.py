@@ -7,18 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
-from lushan import passes
 from lushan.cpu.code import code_store
-from lushan.cpu.lower import Lowered, Options, lower
-from lushan.cpu.packing import Packer
+from lushan.cpu.lower import Lowered
 from lushan.cpu.program import _lives, _schedule, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.task import Place
 from lushan.graph.ir import Graph
-from lushan.graph.verify import infer_types
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
 from lushan.passes.plan_memory import plan_memory
+from support.lowering import lowered_for
 
 CASES = [
     ("resnet50", (1, 224, 224)),
@@ -32,10 +30,7 @@ def lowered_network(
     graph: Graph, shape: tuple[int, int, int], target: Target, keep: tuple[str, ...] = ()
 ) -> Lowered:
     weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
-    graph, weights = passes.apply(graph, weights, keep=keep)
-    packer = Packer(weights, target, code_store(target))
-    types = infer_types(graph, {INPUT: (*shape, 3)})
-    return lower(graph, types, packer, target, Options(threads=2))
+    return lowered_for(target, graph, weights, {INPUT: (*shape, 3)}, keep)
 
 
 @pytest.mark.parametrize("keep", [(), ("conv1", "layer2.0.relu")], ids=["none", "some"])
@@ -46,11 +41,11 @@ def test_no_two_live_planes_overlap(
     graph = build(ARCHITECTURES[name])
     keep = tuple(kept for kept in keep if kept in set(graph.value_names()))
     lowered = lowered_network(graph, shape, detect(), keep)
-    wanted = {*graph.outputs, *keep}
+    wanted = {lowered.planes[name].value for name in (*graph.outputs, *keep)}
     scheduled = _schedule(lowered.steps)
-    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered, wanted))
+    offsets, arena_bytes = plan_memory(_lives(scheduled, lowered))
 
-    sizes = {name: plane.bytes for name, plane in lowered.planes.items()}
+    sizes = {plane.value: plane.bytes for plane in lowered.planes.values()}
     touched: list[list[tuple[int, set[str]]]] = [[]]  # by each task of a phase, with its step
     for number, entry in enumerate(scheduled):
         step = entry.step
@@ -100,7 +95,7 @@ def test_no_algorithm_depends_on_the_batch(target: Target, name: str) -> None:
 def test_scratch_and_table(target: Target) -> None:
     graph = build(ARCHITECTURES["resnet20_cifar"])
     lowered = lowered_network(graph, (1, 32, 32), target)
-    program = build_program(lowered, graph.outputs, code_store(target))
+    program = build_program(lowered, code_store(target))
     tasks = [task for step in lowered.steps for task in step.tasks]
     assert len(program.table) == len(tasks) == sum(count for _, count in program.steps)
     assert (program.table[:, 2] == [task.chunks for task in tasks]).all()

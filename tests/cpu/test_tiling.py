@@ -9,20 +9,25 @@ from llvmlite import binding
 
 from lushan.cpu import llvm, tiling
 from lushan.cpu.convolution import ConvolutionKernel
-from lushan.cpu.target import Target
+from lushan.cpu.target import AARCH64, Target
 from lushan.cpu.tiling import Tile
 from lushan.cpu.winograd_kernels import WinogradKernel
+from support.native_tasks import targets
 
 TABLES = {"convolution": tiling._PIXELS, "Winograd": tiling._WINOGRAD_ROWS}
+TARGETS = {target.level: target for target in (*targets(), AARCH64)}
+each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
 # Where the compiler keeps what does not fit: an instruction with a vector and the stack.
-SPILL = re.compile(r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+")
-FUSED_OR_NOT = re.compile(r"\bv?(fn?m(add|sub)\d*|mul)ps")
+SPILL = re.compile(r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+|\b[qvds]\d+\b.*\[sp\b")
+FUSED_OR_NOT = re.compile(r"\bv?(fn?m(add|sub)\d*|mul)ps|\bfmla\b")
+JUMP = re.compile(r"\s+(?:j\w+|b\.\w+|b|cbn?z\s+\w+,)\s+(\.L\w+)")
 
 
 def tiles(table: str, target: Target) -> list[Tile]:
     rows = TABLES[table][target.registers]
-    return [Tile(pixels, vectors) for vectors, all_ in rows.items() for pixels in all_]
+    known = [Tile(pixels, vectors) for vectors, all_ in rows.items() for pixels in all_]
+    return [tile for tile in known if tiling.fits(tile, target)]
 
 
 def innermost_loops(assembly: str) -> list[list[str]]:
@@ -33,7 +38,7 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     for number, line in enumerate(lines):
         if label := re.match(r"(\.L\w+):", line):
             starts[label[1]] = number
-        jump = re.match(r"\s+j\w+\s+(\.L\w+)", line)
+        jump = JUMP.match(line)
         if jump and jump[1] in starts:
             body = lines[starts[jump[1]] + 1 : number]
             inside = any(re.match(r"\.L\w+:", other) for other in body)
@@ -42,13 +47,20 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     return loops
 
 
+@each_target
 @pytest.mark.parametrize("table", TABLES)
 def test_every_tile_fits_the_registers(target: Target, table: str) -> None:
-    for tile in (*tiles(table, target), tiling.TRANSPOSED_TILES[target.registers]):
-        needed = tile.pixels * tile.vectors + tile.vectors + 1
-        assert needed <= target.registers, tile
+    rows = TABLES[table][target.registers]
+    every = [Tile(pixels, vectors) for vectors, all_ in rows.items() for pixels in all_]
+    for tile in (*every, tiling.TRANSPOSED_TILES[target.registers]):
+        assert tile.pixels * tile.vectors + tile.vectors + 1 <= target.registers, tile
+    used = tiles(table, target)
+    assert used == every or target.level == "neon"
+    assert max(tile.pixels * tile.vectors for tile in used) >= 0.7 * target.registers
+    assert tiling.fits(tiling.TRANSPOSED_TILES[target.registers], target)
 
 
+@each_target
 @pytest.mark.parametrize("table", TABLES)
 def test_every_row_and_channel_count_has_a_tile(target: Target, table: str) -> None:
     for vectors in TABLES[table][target.registers]:
@@ -60,10 +72,24 @@ def test_every_row_and_channel_count_has_a_tile(target: Target, table: str) -> N
             assert tiling.choose_tile(width, vectors, 8192, target).pixels <= min(width, 7)
 
 
-needs_x86 = pytest.mark.skipif("x86" not in llvm.host()[1], reason="it reads x86 assembly")
+@pytest.mark.parametrize("rows", [1, 7, 14, 28, 56, 112, 448])
+@pytest.mark.parametrize("blocks", [1, 2, 8, 16, 64])
+@pytest.mark.parametrize("panel_bytes", [2**13, 2**16, 2**18])
+def test_chunks_of_a_convolution_are_even(rows: int, blocks: int, panel_bytes: int) -> None:
+    """Two or four threads end together, wherever there is enough to share out."""
+    row_bytes = 2**14
+    cut = tiling.choose_chunks(rows, row_bytes, blocks, panel_bytes)
+    count = -(-rows // cut.rows) * -(-blocks // cut.blocks)
+    assert cut.rows <= rows
+    assert cut.blocks <= blocks
+    if rows * blocks >= 16 * tiling.FEWEST_CHUNKS:
+        assert count >= tiling.FEWEST_CHUNKS
+        assert count % tiling.EVENLY == 0
+    if blocks * panel_bytes > tiling.L2_BYTES:
+        assert max(cut.blocks * panel_bytes, cut.rows * row_bytes) <= tiling.SIDE_BYTES
 
 
-@needs_x86
+@each_target
 @pytest.mark.parametrize("prefetch", [False, True], ids=["cached", "prefetch"])
 def test_the_direct_kernel_keeps_its_sums_in_registers(target: Target, prefetch: bool) -> None:
     if target.level == "generic" and binding.llvm_version_info[0] < 22:
@@ -75,10 +101,11 @@ def test_the_direct_kernel_keeps_its_sums_in_registers(target: Target, prefetch:
         assert [line for line in loop if SPILL.search(line)] == [], tile
 
 
-@needs_x86
-def test_winograd_keeps_its_sums_in_registers(target: Target) -> None:
+@each_target
+@pytest.mark.parametrize("prefetch", [False, True], ids=["cached", "prefetch"])
+def test_winograd_keeps_its_sums_in_registers(target: Target, prefetch: bool) -> None:
     for tile in tiles("Winograd", target):
-        kernel = WinogradKernel(64, 128, tile, True, False)
+        kernel = WinogradKernel(4, 64, 128, tile, True, False, prefetch)
         assembly = llvm.assembly(kernel.emit("k", target), target)
         products = tile.pixels * tile.vectors
         loops = [

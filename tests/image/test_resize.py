@@ -21,7 +21,7 @@ def noise(width: int, height: int) -> Image.Image:
 def everything_first(image, resized, crop, interpolation) -> np.ndarray:
     """Return the crop of the whole resized image."""
     left, top, width, height = crop
-    whole = image.resize(resized, INTERPOLATIONS[interpolation])
+    whole = image.resize(resized, Image.Resampling[interpolation.upper()])
     return np.asarray(whole.crop((left, top, left + width, top + height)))
 
 
