@@ -15,12 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.activation import Activation, activate
-from lushan.cpu.emit import I64, KernelEmitter, Value
+from lushan.cpu.emit import F32, I64, KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.task import Argument as TaskArgument
@@ -85,7 +86,7 @@ class ConvolutionKernel:
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
-        return _Emitter(self, name, target).emit()
+        return ConvolutionEmitter(self, KernelEmitter(name, target)).emit()
 
     def panel(self, target: Target) -> int:
         """Return the elements of one packed panel of weights."""
@@ -143,11 +144,10 @@ def convolution_task(
     ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
     only guides what is prefetched.
     """
-    index, groups = group
-    n, h, w, c = y.shape
+    groups = group[1]
+    c = y.shape[3]
     ic, oc = x.shape[3] // groups, c // groups
     kh, kw = window
-    top, _, left, _ = geometry.padding
     vectors = packed[0].shape[-1] // target.lanes
     # Columns of the window that follow each other in memory are one run of terms.
     run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
@@ -164,16 +164,38 @@ def convolution_task(
         activation=epilogue.activation,
         slope=epilogue.slope,
     )
+    arguments, chunks = convolution_arguments(
+        x, y, epilogue.residual, geometry, kernel, group, target, threads
+    )
+    arguments |= {Argument.WEIGHTS: packed[0], Argument.BIAS: packed[1]}
+    return Task(kernel, arguments, chunks)
+
+
+def convolution_arguments(
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+    geometry: Geometry,
+    kernel: Any,
+    group: tuple[int, int],
+    target: Target,
+    threads: int,
+) -> tuple[dict[IntEnum, TaskArgument], int]:
+    """Return the arguments of a task but its weights, and the number of its chunks.
+
+    ``kernel`` is a ConvolutionKernel or one like it; the rest is as for ``convolution_task``.
+    """
+    index, groups = group
+    n, h, w, c = y.shape
+    ic, oc = x.shape[3] // groups, c // groups
+    top, _, left, _ = geometry.padding
     blocks = kernel.blocks(target)
-    row_bytes = FLOAT * geometry.stride[0] * x.row
-    panel_bytes = FLOAT * kernel.panel(target)
-    cut = choose_chunks(n * h, row_bytes, blocks, panel_bytes)
+    row_bytes = x.element * geometry.stride[0] * x.row
+    cut = choose_chunks(n * h, row_bytes, blocks, x.element * kernel.panel(target))
     row_chunks = -(-n * h // cut.rows)
-    shortcut = epilogue.residual or y
+    shortcut = residual or y
     arguments: dict[IntEnum, TaskArgument] = {
         Argument.X: x.at(x.origin - top * x.row - left * x.shape[3] + index * ic),
-        Argument.WEIGHTS: packed[0],
-        Argument.BIAS: packed[1],
         Argument.Y: y.at(y.origin + index * oc),
         Argument.RESIDUAL: shortcut.at(shortcut.origin + index * oc),
         Argument.X_ROW: geometry.stride[0] * x.row,
@@ -192,7 +214,7 @@ def convolution_task(
         Argument.BLOCKS: blocks,
         Argument.THREADS: threads,
     }
-    return Task(kernel, arguments, row_chunks * -(-blocks // cut.blocks))
+    return arguments, row_chunks * -(-blocks // cut.blocks)
 
 
 @dataclass(frozen=True)
@@ -207,17 +229,28 @@ class _Stream:
     lines: int
 
 
-class _Emitter:
-    def __init__(self, kernel: ConvolutionKernel, name: str, target: Target) -> None:
+class ConvolutionEmitter:
+    """Emits the loops; what a step of the sum and the end of it are, subclasses may say.
+
+    ``kernel`` is a ConvolutionKernel or one like it. Of input and weights ``element`` is the type;
+    a step takes ``unit`` elements of a pixel and ``step`` of the panel.
+    """
+
+    element: Value = F32
+    output: Value = F32
+    unit = 1
+    line = LINE
+
+    def __init__(self, kernel: Any, e: KernelEmitter) -> None:
         self.kernel = kernel
-        self.target = target
-        self.e = KernelEmitter(name, target)
-        self.nr = kernel.tile.vectors * target.lanes
-        self.x = self.e.pointer(Argument.X)
-        self.y = self.e.pointer(Argument.Y)
-        self.residual = self.e.pointer(Argument.RESIDUAL) if kernel.residual else None
-        self.weights = self.e.absolute(Argument.WEIGHTS)
-        self.bias = self.e.absolute(Argument.BIAS)
+        self.target = e.target
+        self.e = e
+        self.nr = kernel.tile.vectors * e.target.lanes
+        self.step = self.nr
+        self.x = e.pointer(Argument.X, self.element)
+        self.y = e.pointer(Argument.Y, self.output)
+        self.residual = e.pointer(Argument.RESIDUAL, self.element) if kernel.residual else None
+        self.weights = e.absolute(Argument.WEIGHTS, self.element)
 
     def emit(self) -> str:
         """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
@@ -288,7 +321,7 @@ class _Emitter:
             residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
             done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
             streams = [
-                _Stream(panel, e.integer(self.kernel.turn(self.target) * self.nr), 0),
+                _Stream(panel, e.integer(self.kernel.turn(self.target) * self.step), 0),
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
@@ -302,7 +335,7 @@ class _Emitter:
     def _fetch(self, residual: Value) -> None:
         """Ask for the residual of a tile, which is needed when its sums are done."""
         for m in range(self.kernel.tile.pixels):
-            for line in range(0, self.nr, LINE):
+            for line in range(0, self.nr, self.line):
                 at = m * self.kernel.output_pixel + line
                 self.e.prefetch(residual, at, level=1)
 
@@ -312,12 +345,12 @@ class _Emitter:
             return []
         e = self.e
         steps = self.kernel.turn(self.target)
-        lines = max(1, steps * self.nr // LINE // PREFETCHING_TILES)
+        lines = max(1, steps * self.step // self.line // PREFETCHING_TILES)
         share = self.kernel.panel(self.target) // PREFETCHING_TILES
         tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
         active = e.builder.icmp_signed("<", tile, I64(PREFETCHING_TILES))
         start = e.offset(panel, e.add(ahead, e.mul(tile, share)))
-        return [_Stream(start, e.builder.select(active, I64(lines * LINE), I64(0)), lines)]
+        return [_Stream(start, e.builder.select(active, I64(lines * self.line), I64(0)), lines)]
 
     def _input_stream(self, x: Value, ahead: Value) -> _Stream:
         """Return what a tile fetches of the next row: the last row of the window below its own.
@@ -327,11 +360,11 @@ class _Emitter:
         """
         e, kernel = self.e, self.kernel
         turns = math.prod(kernel.window) * kernel.terms // kernel.turn(self.target)
-        lines = -(-kernel.tile.pixels * kernel.pixel // (LINE * turns))
+        lines = -(-kernel.tile.pixels * kernel.pixel // (self.line * turns))
         last_row = e.mul(e.argument(Argument.X_KERNEL_ROW), kernel.window[0] - 1)
         active = e.builder.icmp_signed("!=", ahead, I64(0))
         start = e.builder.select(active, e.add(ahead, last_row), I64(0))
-        step = e.builder.select(active, I64(lines * LINE), I64(0))
+        step = e.builder.select(active, I64(lines * self.line), I64(0))
         return _Stream(e.offset(x, start), step, lines)
 
     def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
@@ -341,9 +374,7 @@ class _Emitter:
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
-        bias = e.offset(self.bias, e.mul(block, self.nr))
-        start = [e.load(bias, v * self.target.lanes) for v in range(kernel.tile.vectors)]
-        sums = start * kernel.tile.pixels
+        sums = self._starts(block) * kernel.tile.pixels
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
@@ -360,18 +391,25 @@ class _Emitter:
         pointers = [stream.start for stream in streams]
         return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
 
+    def _starts(self, block: Value) -> list[Value]:
+        """Return what the sums of a pixel start with: the bias."""
+        e, lanes = self.e, self.target.lanes
+        bias = e.offset(e.absolute(Argument.BIAS), e.mul(block, self.nr))
+        return [e.load(bias, v * lanes) for v in range(self.kernel.tile.vectors)]
+
     def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
         steps = kernel.turn(self.target)
 
         def turn(channel: Value, *carried: Value) -> list[Value]:
             pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
-            x_here = e.offset(x, channel)
+            x_here = e.offset(x, e.mul(channel, self.unit))
             for pointer, stream in zip(pointers, streams, strict=True):
                 for line in range(stream.lines):
-                    e.prefetch(pointer, line * LINE)
+                    e.prefetch(pointer, line * self.line)
             for step in range(steps):
-                self._step(e.offset(x_here, step), e.offset(pointers[0], step * self.nr), sums)
+                weights = e.offset(pointers[0], step * self.step)
+                self._step(e.offset(x_here, step * self.unit), weights, sums)
             moved = [
                 e.offset(pointer, stream.step)
                 for pointer, stream in zip(pointers, streams, strict=True)
@@ -395,20 +433,22 @@ class _Emitter:
         e = self.e
         rest = self.kernel.output_channels % self.nr
         if not rest:
-            self._store(sums, y, residual, self.nr)
+            self._store(sums, y, residual, self.nr, block)
             return
         blocks = self.kernel.blocks(self.target)
         if blocks == 1:
-            self._store(sums, y, residual, rest)
+            self._store(sums, y, residual, rest, block)
             return
         is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
         e.choose(
             is_last,
-            lambda: self._store(sums, y, residual, rest),
-            lambda: self._store(sums, y, residual, self.nr),
+            lambda: self._store(sums, y, residual, rest, block),
+            lambda: self._store(sums, y, residual, self.nr, block),
         )
 
-    def _store(self, sums: list[Value], y: Value, residual: Value | None, channels: int) -> None:
+    def _store(
+        self, sums: list[Value], y: Value, residual: Value | None, channels: int, block: Value
+    ) -> None:
         e, lanes = self.e, self.target.lanes
         for place, total in enumerate(sums):
             m, v = divmod(place, self.kernel.tile.vectors)

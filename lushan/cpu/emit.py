@@ -151,15 +151,15 @@ class KernelEmitter:
 
     # --- addresses ----------------------------------------------------------------------------
 
-    def absolute(self, index: int) -> Value:
-        """Return the float* whose address is the argument at ``index``."""
-        return self.builder.inttoptr(self.argument(index), F32.as_pointer())
+    def absolute(self, index: int, element: Value = F32) -> Value:
+        """Return the element* whose address is the argument at ``index``."""
+        return self.builder.inttoptr(self.argument(index), element.as_pointer())
 
-    def pointer(self, index: int) -> Value:
-        """Return the float* that the arguments (base, bytes) at ``index`` and after it name."""
+    def pointer(self, index: int, element: Value = F32) -> Value:
+        """Return the element* that the arguments (base, bytes) at ``index`` and after it name."""
         base = self.builder.load(self.builder.gep(self._bases, [self.argument(index)]))
         moved = self.builder.gep(base, [self.argument(index + 1)])
-        return self.builder.bitcast(moved, F32.as_pointer())
+        return self.builder.bitcast(moved, element.as_pointer())
 
     def offset(self, pointer: Value, elements: Value) -> Value:
         """Return ``pointer`` moved by a number of elements."""

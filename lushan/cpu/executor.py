@@ -250,10 +250,11 @@ class CpuProgram:
         plane = plan.planes[name]
         n, h, w, c = plane.shape
         start = plan.offsets[plane.value]
-        whole = arena[start : start + plane.bytes].view(np.float32)
+        declared = self._types[name]
+        element = np.dtype(np.uint8 if plane.element == 1 else np.float32)
+        whole = arena[start : start + n * plane.image * element.itemsize].view(element)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo
         inner = rows[:, top : top + h, left : left + w].copy()
-        declared = self._types[name]
         result: Array = inner.view(declared.dtype)
         return result if len(declared.shape) == 4 else result.reshape(n, -1)

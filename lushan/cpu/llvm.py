@@ -21,6 +21,7 @@ _lock = threading.Lock()
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # of inline assembly
 
 
 @cache

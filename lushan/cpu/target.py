@@ -39,6 +39,11 @@ class Target:
         return self.triple.startswith(("x86_64", "amd64"))
 
     @property
+    def has_vnni(self) -> bool:
+        """Whether four products of bytes are summed in one instruction, over 512 bits."""
+        return "+avx512vnni" in self.features.split(",")
+
+    @property
     def is_aarch64(self) -> bool:
         """Whether the instructions of 64-bit ARM exist there."""
         return self.triple.startswith(("aarch64", "arm64"))

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.target import Target
 
 FLOAT = 4  # bytes
+OVERREAD = 4  # bytes that a kernel on bytes may read behind a plane: it takes four at a time
 UNLIMITED = 1 << 60
 
 
@@ -33,12 +33,14 @@ class Kernel(Protocol):
 class Plane:
     """A value of shape [N, H, W, C] in memory; [N, C] is a plane of height and width 1.
 
-    ``halo`` is (top, bottom, left, right), in pixels. Strides and offsets are in elements.
+    ``halo`` is (top, bottom, left, right), in pixels. Strides and offsets are in elements, of
+    ``element`` bytes each.
     """
 
     value: str
     shape: tuple[int, int, int, int]
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    element: int = FLOAT
 
     @property
     def row(self) -> int:
@@ -58,8 +60,9 @@ class Plane:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the whole plane, halo included."""
-        return FLOAT * self.shape[0] * self.image
+        """Bytes of the whole plane, halo included, and those that are read behind it."""
+        behind = 0 if self.element == FLOAT else OVERREAD
+        return self.element * self.shape[0] * self.image + behind
 
     @property
     def is_dense(self) -> bool:
@@ -68,7 +71,7 @@ class Plane:
 
     def at(self, element: int | None = None) -> Place:
         """Return the place of an element; of the first real pixel without one."""
-        return Place(self.value, FLOAT * (self.origin if element is None else element))
+        return Place(self.value, self.element * (self.origin if element is None else element))
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Place:
     offset: int
 
 
-Argument: TypeAlias = "int | Place | NDArray[np.float32]"
+Argument: TypeAlias = "int | Place | NDArray[Any]"
 
 
 @dataclass(frozen=True, eq=False)
