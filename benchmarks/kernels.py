@@ -22,7 +22,8 @@ from lushan.cpu import llvm
 from lushan.cpu.code import code_store
 from lushan.cpu.convolution import Epilogue, Geometry, convolution_task
 from lushan.cpu.emit import KernelEmitter, Value
-from lushan.cpu.packing import Packer
+from lushan.cpu.memory import WeightMemory
+from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors
@@ -67,11 +68,12 @@ def peak(target: Target) -> float:
 
 
 def direct(
-    x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target, packer: Packer
+    x: Plane, y: Plane, weight: np.ndarray, bias: np.ndarray, target: Target, writer: PanelWriter
 ) -> Task:
     """Return the direct convolution, with weights of its own."""
-    packed = packer.reserve_panels(weight.shape, choose_vectors(y.shape[3], target))
-    packer.writer.write(Factors(weight, None), packed[0])
+    vectors = choose_vectors(y.shape[3], target)
+    packed = writer.reserve(weight.shape, vectors, WeightMemory().allocate)
+    writer.write(Factors(weight, None), packed[0])
     packed[1].reshape(-1)[: len(bias)] = bias
     geometry = Geometry((1, 1), (1, 1, 1, 1), (1, 1))
     return convolution_task(
@@ -95,15 +97,15 @@ def layer(
     y = Plane("y", (batch, size, size, channels))
     weight = random.standard_normal((channels, 3, 3, channels), np.float32)
     bias = random.standard_normal(channels, np.float32)
-    packer = Packer({}, target, code_store(target))
+    writer = PanelWriter(target, code_store(target))
     outputs = suitable_outputs(channels, channels, size, size, target) or 4
 
     def winograd(weights: np.ndarray) -> tuple[list[Task], list[Plane]]:
         options = {"activation": "relu"}
         return winograd_tasks(x, y, None, weights, bias, outputs, target, **options)
 
-    packed = packer.allocate(winograd_shape(weight.shape, outputs, target))
-    write_winograd_weights(Factors(weight, None), outputs, packed, packer.writer)
+    packed = WeightMemory().allocate(winograd_shape(weight.shape, outputs, target))
+    write_winograd_weights(Factors(weight, None), outputs, packed, writer)
     _, planes = winograd(packed)
     memory = Memory([x, y, *planes])
     memory.put(x, random.standard_normal(x.shape, np.float32), 0.0)
@@ -112,7 +114,7 @@ def layer(
         tasks, _ = winograd(packed.copy())
         runs["winograd"].append(Runner(tasks, memory, target))
     for _ in range(-(-COLD_BYTES // weight.nbytes) if cold else 1):
-        task = direct(x, y, weight, bias, target, packer)
+        task = direct(x, y, weight, bias, target, writer)
         runs["direct"].append(Runner([task], memory, target))
     return runs
 

@@ -16,10 +16,15 @@ import contextlib
 import hashlib
 import os
 import stat
+import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 _HASH_BYTES = 32
+_ASIDE = "writing-"  # what files that are not whole yet begin with
+_HOUR = 3600
 _FOLDER_VARIABLE = "LUSHAN_CACHE"
 
 
@@ -38,12 +43,13 @@ def cache_folder() -> Path | None:
 
 
 @cache
-def generator_hash() -> str:
-    """Return the hash of the source of the generators: every module of this package."""
+def source_hash(*packages: str) -> str:
+    """Return the hash of the source of every module of some packages of lushan."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for package in packages:
+        for path in sorted((Path(__file__).parents[1] / package).glob("*.py")):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -55,30 +61,29 @@ def _is_private(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not others_write
 
 
-class ObjectCache:
-    """Bytes by key in a folder; every failure of the file system is a miss."""
+class PrivateFolder:
+    """Files that only this user may write; every failure of the file system is a miss."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def get(self, key: str) -> bytes | None:
-        """Return the bytes under ``key``, None if there are none that are whole."""
+    def open(self, name: str) -> BinaryIO | None:
+        """Return the file ``name``, open for reading; None if there is none to be trusted."""
         if self._folder is None:
             return None
         try:
             if not _is_private(self._folder.stat()):
                 return None
-            with (self._folder / f"{key}.o").open("rb") as file:
-                if not _is_private(os.fstat(file.fileno())):
-                    return None
-                data = file.read()
+            file = (self._folder / name).open("rb")
         except OSError:
             return None
-        stored, content = data[:_HASH_BYTES], data[_HASH_BYTES:]
-        return content if hashlib.sha256(content).digest() == stored else None
+        if _is_private(os.fstat(file.fileno())):
+            return file
+        file.close()
+        return None
 
-    def put(self, key: str, content: bytes) -> None:
-        """Keep ``content`` under ``key``: written aside and renamed, so readers see it whole."""
+    def write(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Make a file of ``parts``: written aside and renamed, so readers see it whole."""
         if self._folder is None:
             return
         import tempfile
@@ -89,10 +94,11 @@ class ObjectCache:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             if not _is_private(self._folder.stat()):
                 return
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=_ASIDE, delete=False) as file:
                 temporary = Path(file.name)
-                file.write(hashlib.sha256(content).digest() + content)
-            temporary.replace(self._folder / f"{key}.o")
+                for part in parts:
+                    file.write(part)
+            temporary.replace(self._folder / name)
             temporary = None
         except OSError:
             pass
@@ -100,3 +106,62 @@ class ObjectCache:
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
+
+    def touch(self, name: str) -> None:
+        """Note that a file was used just now."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / name)
+
+    def make_room(self, size: int, most: int, suffix: str) -> bool:
+        """Remove files that end in ``suffix``, least recently used first, for one of ``size``.
+
+        Afterwards they take at most ``most`` bytes, the new one included. Returns whether it may
+        be written: not where it would take more than a quarter of what is free on the disk. What
+        interrupted writers left goes too.
+        """
+        if self._folder is None or size > most:
+            return False
+        import shutil
+
+        try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            files = [(path, path.stat()) for path in self._folder.iterdir()]
+            for path, status in files:
+                if path.name.startswith(_ASIDE) and time.time() - status.st_mtime > _HOUR:
+                    path.unlink(missing_ok=True)
+            kept = [(status, path) for path, status in files if path.suffix == suffix]
+            kept.sort(key=lambda entry: -entry[0].st_mtime)
+            total = size
+            for status, path in kept:
+                total += status.st_size
+                if total > most:
+                    path.unlink(missing_ok=True)
+            return 4 * size <= shutil.disk_usage(self._folder).free
+        except OSError:
+            return False
+
+
+class ObjectCache:
+    """Bytes by key in a folder, each file with the hash of its contents."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = PrivateFolder(folder)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes under ``key``, None if there are none that are whole."""
+        file = self._folder.open(f"{key}.o")
+        if file is None:
+            return None
+        try:
+            with file:
+                data = file.read()
+        except OSError:
+            return None
+        stored, content = data[:_HASH_BYTES], data[_HASH_BYTES:]
+        return content if hashlib.sha256(content).digest() == stored else None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep ``content`` under ``key``."""
+        self._folder.write(f"{key}.o", (hashlib.sha256(content).digest(), content))

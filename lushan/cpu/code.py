@@ -8,14 +8,14 @@ else as an object file for LLVM's loader.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Protocol
 
 import llvmlite
 
-from lushan.cpu.cache import ObjectCache, cache_folder, generator_hash
+from lushan.cpu.cache import ObjectCache, cache_folder, source_hash
+from lushan.cpu.locks import Locked, no_fork
 from lushan.cpu.machine_code import MappedCode, is_supported, link
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel
@@ -30,16 +30,16 @@ class Loaded(Protocol):
         """Return the address of the kernel ``name``."""
 
 
-class CodeStore:
+class CodeStore(Locked):
     """The compiled kernels of one target in this process; safe to use from several threads."""
 
     def __init__(self, target: Target, objects: ObjectCache) -> None:
+        super().__init__()
         self._target = target
         self._objects = objects
         self._addresses: dict[Kernel, int] = {}
         self._loaded: list[Loaded] = []  # addresses live as long as these
         self._maps = is_supported()
-        self._lock = threading.Lock()
 
     @property
     def kernels(self) -> int:
@@ -66,8 +66,8 @@ class CodeStore:
                 kept |= {name: self._compile(name, kernels[name]) for name in linked}
         objects = {name: data[1:] for name, data in kept.items() if data[:1] == _OBJECT}
         if objects:
-            from lushan.cpu import llvm
-
+            with no_fork:
+                from lushan.cpu import llvm
             code = llvm.Code(self._target, objects)
             self._keep(code, {name: kernels[name] for name in objects})
 
@@ -83,8 +83,8 @@ class CodeStore:
         return data if data and data[:1] in accepted else None
 
     def _compile(self, name: str, kernel: Kernel) -> bytes:
-        from lushan.cpu import llvm
-
+        with no_fork:
+            from lushan.cpu import llvm
         compiled = llvm.compile_object(kernel.emit(name, self._target), self._target)
         linked = link(compiled, name) if self._maps else None
         data = _OBJECT + compiled if linked is None else _LINKED + linked
@@ -96,7 +96,7 @@ class CodeStore:
         kind = type(kernel)
         name = f"{kind.__module__}.{kind.__qualname__}"
         version = llvmlite.__version__  # which says that of LLVM
-        parts = (name, repr(kernel), repr(self._target), version, generator_hash())
+        parts = (name, repr(kernel), repr(self._target), version, source_hash("cpu"))
         return "k" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -11,19 +12,23 @@ import numpy as np
 
 from lushan import passes
 from lushan.cores import usable_cores
+from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.locks import Locked
 from lushan.cpu.lower import Options, lower
 from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.team import Team, yield_function
+from lushan.cpu.weight_cache import WeightCache
 from lushan.errors import GraphError, UsageError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
 from lushan.graph.ir import Graph, Shape
-from lushan.graph.verify import infer_types, verify
+from lushan.graph.verify import infer_types
+from lushan.graph.weights import origin_of
 from lushan.passes.plan_memory import ALIGNMENT
 
 TIMED = Driver(timed=True)
@@ -56,15 +61,27 @@ def compile(
             triple=target.triple,
             host=host.triple,
         )
-    verify(graph)
     check_weights(graph, weights)
     check_keep(graph, keep)
-    rewritten, packed = passes.apply(graph, weights, keep=keep)
+    rewritten, folded = passes.apply(graph, weights, keep=keep)
     options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, packed, tuple(keep), target, options)
+    return CpuProgram(rewritten, folded, tuple(keep), target, options)
 
 
-class CpuProgram:
+def _cache(
+    graph: Graph, weights: Mapping[str, Array], target: Target, options: Options
+) -> WeightCache | None:
+    """Return where packed weights are kept, if it is known what they come from."""
+    origin = origin_of(weights)
+    if origin is None:
+        return None
+    code = source_hash("cpu", "graph", "models", "passes")
+    parts = (origin, repr(graph), repr(target), str(options.winograd), code)
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return WeightCache(PrivateFolder(cache_folder()), key[:40])
+
+
+class CpuProgram(Locked):
     """A compiled network; it may be called from several threads at once."""
 
     def __init__(
@@ -75,6 +92,7 @@ class CpuProgram:
         target: Target,
         options: Options,
     ) -> None:
+        super().__init__()
         self._graph = graph
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
@@ -85,14 +103,20 @@ class CpuProgram:
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer: Packer | None = Packer(weights, target, self._store)
+        self._packer: Packer | None = Packer(
+            weights, target, self._store, None if keep else _cache(graph, weights, target, options)
+        )
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
-        self._lock = threading.Lock()
         self._planning = threading.Lock()  # one plan at a time: they share packed weights
         self._yield = yield_function()
         self._closed = False
+
+    def _renew(self) -> None:
+        """Make the locks new ones, in a child after a fork."""
+        super()._renew()
+        self._planning = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once; see ``lushan.graph.executor.Program``."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import llvmlite
 
 from lushan.cpu.cache import ObjectCache, cache_folder
+from lushan.cpu.locks import no_fork
 
 _DESCRIPTION = Path("/proc/cpuinfo")
 _MOST_BYTES = 16 * 2**10  # of the description: the first processor's, of hundreds perhaps
@@ -39,8 +40,8 @@ def host() -> Host:
     if kept is not None:
         processor, triple, *features = kept.decode().split("\n")
         return Host(processor, triple, frozenset(features))
-    from lushan.cpu import llvm
-
+    with no_fork:
+        from lushan.cpu import llvm
     found = Host(*llvm.host())
     if key:
         cache.put(key, "\n".join([*found[:2], *sorted(found.features)]).encode())

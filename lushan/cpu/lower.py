@@ -21,7 +21,7 @@ from lushan.cpu.convolution import Epilogue, Geometry, choose_convolution_tile, 
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
-from lushan.cpu.packing import Packer, Panels
+from lushan.cpu.packing import Allocate, Packer, Panels
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.softmax import softmax_tasks
@@ -184,8 +184,9 @@ class _Context:
         is_linear = node.operator == "linear"
         vectors = LINEAR_VECTORS if is_linear else choose_vectors(oc, self.target)
 
-        def reserve() -> list[Panels]:
-            return [self.packer.reserve_panels(shape, vectors) for _ in range(groups)]
+        def reserve(allocate: Allocate) -> list[Panels]:
+            writer = self.packer.writer
+            return [writer.reserve(shape, vectors, allocate) for _ in range(groups)]
 
         def write(panels: list[Panels]) -> None:
             array, scale = self.packer.factors(node.inputs[1])
@@ -196,6 +197,7 @@ class _Context:
                 part = slice(group * oc, (group + 1) * oc)
                 weight = Factors(array[part], None if scale is None else scale[part])
                 self.packer.writer.write(weight, packed)
+                biases[-1] = 0
                 biases.reshape(-1)[:oc] = bias[part]
 
         return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
@@ -225,9 +227,9 @@ def _winograd(context: _Context, node: Node, outputs: int, epilogue: Epilogue) -
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     packer, channels = context.packer, y.shape[3]
 
-    def reserve() -> Panels:
+    def reserve(allocate: Allocate) -> Panels:
         shape = winograd_shape(packer.shape(node.inputs[1]), outputs, context.target)
-        return packer.allocate(shape), np.empty(channels, np.float32)
+        return allocate(shape), allocate((channels,))
 
     def write(packed: Panels) -> None:
         write_winograd_weights(packer.factors(node.inputs[1]), outputs, packed[0], packer.writer)

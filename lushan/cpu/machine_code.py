@@ -121,11 +121,17 @@ class MappedCode:
         self._memory[: len(whole)] = bytes(whole)
         self._first = ctypes.c_char.from_buffer(self._memory)
         self._start = ctypes.addressof(self._first)
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if protect(self._start, len(self._memory), mmap.PROT_READ | mmap.PROT_EXEC):
+        if _protect(self._start, len(self._memory), mmap.PROT_READ | mmap.PROT_EXEC):
             raise OSError(ctypes.get_errno(), "code cannot be mapped")
 
     def address(self, name: str) -> int:
         """Return the address of the kernel ``name``."""
         return self._start + self._offsets[name]
+
+
+def _protect(start: int, size: int, modes: int) -> int:
+    """Say what may be done with memory; 0 where that worked."""
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    failed: int = protect(start, size, modes)
+    return failed

@@ -7,7 +7,8 @@ folded batch norm scales each channel with. What does not fill squares (three in
 last few outputs) is packed by NumPy.
 
 Lowering reserves memory, in the order of execution; ``finish`` then reads and writes all weights,
-on as many threads as it is given.
+on as many threads as it is given. What an earlier process kept (``weight_cache``) is written
+already.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from llvmlite import ir
@@ -31,10 +32,12 @@ from lushan.cpu.emit import I32, KernelEmitter, Value
 from lushan.cpu.memory import WeightMemory
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel
+from lushan.cpu.weight_cache import WeightCache
 from lushan.errors import GraphError
-from lushan.graph.weights import Factors, factors_of, shape_of
+from lushan.graph.weights import Factors, Shape, factors_of, shape_of
 
-Panels = tuple[NDArray[np.float32], NDArray[np.float32]]  # packed weights, and biases
+Panels: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32]]"  # weights and biases
+Allocate: TypeAlias = "Callable[[Shape], NDArray[np.float32]]"  # memory for an array of a shape
 Packed = TypeVar("Packed")
 _PROTOTYPE = CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
 
@@ -46,9 +49,15 @@ class Packer:
     """
 
     def __init__(
-        self, weights: Mapping[str, NDArray[np.float32]], target: Target, store: CodeStore
+        self,
+        weights: Mapping[str, NDArray[np.float32]],
+        target: Target,
+        store: CodeStore,
+        cache: WeightCache | None = None,
     ) -> None:
         self._weights = weights
+        self._cache = cache
+        self._arrays = cache.read() if cache else {}  # by the text of their key
         self._packed: dict[Hashable, Any] = {}
         self._unwritten: list[Callable[[], None]] = []
         self._memory = WeightMemory()
@@ -74,17 +83,35 @@ class Packer:
             raise GraphError("the CPU engine takes {name!r} only as a parameter", name=name)
 
     def once(
-        self, key: Hashable, reserve: Callable[[], Packed], write: Callable[[Packed], None]
+        self,
+        key: Hashable,
+        reserve: Callable[[Allocate], Packed],
+        write: Callable[[Packed], None],
     ) -> Packed:
-        """Return the memory that ``reserve`` gave when ``key`` was first asked for.
+        """Return what ``reserve`` made of the memory it was given when ``key`` was first asked for.
 
-        ``finish`` has ``write`` fill it, in another thread perhaps.
+        ``finish`` has ``write`` fill it, in another thread perhaps, unless an earlier process did.
         """
         if key not in self._packed:
-            packed = self._packed[key] = reserve()
-            self._unwritten.append(partial(write, packed))
+            kept = self._arrays.get(repr(key))
+            if kept is not None:
+                following = iter(kept)
+                packed = reserve(lambda shape: next(following))
+            else:
+                arrays: list[NDArray[np.float32]] = []
+                packed = reserve(partial(self._allocate, arrays))
+                # In this order: a fork in between must not leave the child memory that nobody
+                # writes.
+                self._unwritten.append(partial(write, packed))
+                self._arrays[repr(key)] = arrays
+            self._packed[key] = packed
         found: Packed = self._packed[key]
         return found
+
+    def _allocate(self, arrays: list[NDArray[np.float32]], shape: Shape) -> NDArray[np.float32]:
+        """Return memory right behind that of the layer before, and add it to ``arrays``."""
+        arrays.append(self._memory.allocate(shape))
+        return arrays[-1]
 
     def finish(self, run: Callable[[Callable[[int], None]], None]) -> None:
         """Write what was reserved; ``run`` is that of a team.
@@ -92,6 +119,7 @@ class Packer:
         Raises what reading the weights raises; then nothing counts as written.
         """
         jobs = self._unwritten[::-1]  # deep layers are the largest: they come first
+        cache, self._cache = self._cache, None  # other sizes may need more, but keep no file
         if not jobs:
             return
         claims = itertools.count()
@@ -112,20 +140,8 @@ class Packer:
         if failures:
             raise failures[max(failures)]  # of several, what a single thread would meet first
         self._unwritten.clear()
-
-    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return memory for packed weights, right behind those of the layer before."""
-        return self._memory.allocate(shape)
-
-    def reserve_panels(self, shape: tuple[int, ...], vectors: int) -> Panels:
-        """Return memory for weight [OC, KH, KW, IC] in panels of NR = vectors·lanes channels.
-
-        That is [OC/NR, KH, KW, IC, NR], and [OC/NR, NR] of zeros for the bias.
-        """
-        oc, *window = shape
-        nr = vectors * self.writer.lanes
-        blocks = -(-oc // nr)
-        return self.allocate((blocks, *window, nr)), np.zeros((blocks, nr), np.float32)
+        if cache:
+            cache.write(self._arrays)
 
 
 class PanelWriter:
@@ -134,6 +150,16 @@ class PanelWriter:
     def __init__(self, target: Target, store: CodeStore) -> None:
         self.lanes = target.lanes
         self._store = store
+
+    def reserve(self, shape: Shape, vectors: int, allocate: Allocate) -> Panels:
+        """Return memory for weight [OC, KH, KW, IC] in panels of NR = vectors·lanes channels.
+
+        That is [OC/NR, KH, KW, IC, NR], and [OC/NR, NR] for the bias.
+        """
+        oc, *window = shape
+        nr = vectors * self.lanes
+        blocks = -(-oc // nr)
+        return allocate((blocks, *window, nr)), allocate((blocks, nr))
 
     def write(self, weight: Factors, packed: NDArray[np.float32]) -> None:
         """Write weight [OC, KH, KW, IC] into panels [OC/NR, KH, KW, IC, NR].

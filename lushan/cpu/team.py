@@ -12,27 +12,27 @@ waiting for another.
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 import weakref
 from collections.abc import Callable
+
+from lushan.cpu.locks import Locked
 
 
 class _Run:
     """One run in progress. It ends with its frame, whatever ends that."""
 
 
-class Team:
+class Team(Locked):
     """``size`` threads, the caller's among them."""
 
     def __init__(self, size: int) -> None:
+        super().__init__()  # its lock is held for a moment only, never while work is done
         self.size = size
-        self._lock = threading.Lock()  # held for a moment only, never while work is done
         self._running: Callable[[], _Run | None] = _nothing
         self._closed = False
         self._workers: list[_Worker] = []
         weakref.finalize(self, _stop, self._workers)  # a team that is forgotten ends too
-        _teams.add(self)
 
     def run(self, work: Callable[[int], None]) -> None:
         """Call ``work(0)`` here and ``work(index)`` on the other threads, at once.
@@ -58,6 +58,12 @@ class Team:
                 self._workers.append(_Worker(len(self._workers) + 1))
             for worker in self._workers:
                 worker.start(work)
+
+    def _renew(self) -> None:
+        """Drop the parent's threads, of which a child after a fork has none."""
+        super()._renew()
+        self._running = _nothing
+        self._workers.clear()
 
     def close(self) -> None:
         """End the threads, after the run that they are in. May be called twice."""
@@ -117,18 +123,3 @@ def yield_function() -> int:
     except (OSError, AttributeError, TypeError):
         return 0
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-_teams: weakref.WeakSet[Team] = weakref.WeakSet()
-
-
-def _forget_threads() -> None:
-    """Drop the parent's threads, of which a child after a fork has none."""
-    for team in list(_teams):
-        team._lock = threading.Lock()
-        team._running = _nothing
-        team._workers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)

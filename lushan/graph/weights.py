@@ -38,7 +38,8 @@ class LazyWeights(Mapping[str, Array]):
     """Arrays by name, each with a shape that is known without it and a way to get it.
 
     ``factors`` has those that are products: whoever copies a weight anyway (an engine that packs
-    it) can multiply on the way.
+    it) can multiply on the way. ``origin`` names a state of a file such that weights of the same
+    origin and name have the same bits; None where that is not known.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class LazyWeights(Mapping[str, Array]):
         shapes: Mapping[str, Shape],
         getters: Mapping[str, Callable[[], Array]],
         factors: Mapping[str, Callable[[], Factors]] | None = None,
+        origin: str | None = None,
     ) -> None:
+        self.origin = origin
         self._shapes = dict(shapes)
         self._getters = dict(getters)
         self._factors = dict(factors or {})
@@ -97,18 +100,27 @@ class New(NamedTuple):
         return self.factors().product()
 
 
+def origin_of(weights: Mapping[str, Array]) -> str | None:
+    """Return the origin of weights, if it is known."""
+    return weights.origin if isinstance(weights, LazyWeights) else None
+
+
 def derived(
     weights: Mapping[str, Array],
     new: Mapping[str, New],
     names: Iterator[str] | None = None,
+    *,
+    origin: str | None = None,
 ) -> LazyWeights:
     """Return ``weights`` with those in ``new`` added.
 
-    ``names`` chooses which of all of them remain, in which order; None keeps all.
+    ``names`` chooses which of all of them remain, in which order; None keeps all. ``origin`` is
+    that of the result.
     """
     chosen = list(dict.fromkeys([*weights, *new] if names is None else names))
     return LazyWeights(
         {n: new[n].shape if n in new else shape_of(weights, n) for n in chosen},
         {n: new[n].get if n in new else partial(weights.__getitem__, n) for n in chosen},
         {n: new[n].factors if n in new else partial(factors_of, weights, n) for n in chosen},
+        origin,
     )

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.errors import ModelError
-from lushan.graph.weights import LazyWeights, shape_of
+from lushan.graph.weights import LazyWeights, origin_of, shape_of
 from lushan.models.model_folder import read_model_folder, write_model_folder
 from lushan.models.safetensors_file import LARGE_ELEMENTS, open_safetensors
 from lushan.reference.quantization import HIGHEST, SMALLEST_SCALE
@@ -139,7 +139,7 @@ def to_parameters(
     found["unexpected"] = [_name(name) for name in tensors if name not in shapes]
     if any(found.values()):
         raise _unfit(source, found)
-    return LazyWeights({name: shapes[name] for name in getters}, getters)
+    return LazyWeights({name: shapes[name] for name in getters}, getters, origin=origin_of(tensors))
 
 
 def _unfit(source: str, found: Mapping[str, list[ModelError]]) -> ModelError:
@@ -282,6 +282,7 @@ def _plain_names(
     return LazyWeights(
         {short: shape_of(tensors, name) for short, name in pairs},
         {short: partial(tensors.__getitem__, name) for short, name in pairs},
+        origin=origin_of(tensors),
     )
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from lushan.text import printable
 
 LARGE_ELEMENTS = 16 * 2**10  # of these a network has a few dozen, and they are nearly all of it
 _LARGE_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1"}  # that are left in the file until asked for
+_SETTLED_SECONDS = 3  # the coarsest file systems count two by two
 _READABLE = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
 
@@ -94,9 +96,27 @@ def open_safetensors(path: Path) -> LazyWeights:
             place = start + entry["data_offsets"][0]
             dtype = np.dtype(_LARGE_TYPES[entry["dtype"]])
             getters[name] = partial(_read_at, file, lock, place, dtype, shapes[name], str(path))
-    weights = LazyWeights(shapes, getters)
+    weights = LazyWeights(shapes, getters, origin=_origin(file))
     weakref.finalize(weights, file.close)  # when nobody can ask any more
     return weights
+
+
+def _origin(file: BinaryIO) -> str | None:
+    """Return what tells the contents of a file from any other, None if it cannot be told yet.
+
+    A file may change again within the moment that the clock of its file system counts in.
+    """
+    status = os.fstat(file.fileno())
+    if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
+        return None
+    identity = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return repr((os.path.realpath(file.name), *identity))
 
 
 def _is_large(element: str, shape: Sequence[int]) -> bool:
@@ -117,9 +137,13 @@ def _read_at(
 ) -> NDArray[np.generic]:
     """Read one tensor; not through a memory map, whose pages would stay with the process."""
     tensor = np.empty(shape, dtype)
-    with lock:
-        file.seek(place)
-        size = file.readinto(tensor.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+    memory = tensor.reshape(-1).view(np.uint8).data
+    if hasattr(os, "preadv"):  # the position of a file is shared, even with a child after a fork
+        size = os.preadv(file.fileno(), [memory], place)
+    else:
+        with lock:
+            file.seek(place)
+            size = file.readinto(memory)  # type: ignore[attr-defined]
     if size != tensor.nbytes:
         raise ModelError(
             "{source}: the file ends too early: {size} of {expected} bytes; get it again",

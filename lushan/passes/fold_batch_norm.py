@@ -26,7 +26,7 @@ import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
-from lushan.graph.weights import Factors, New, derived, shape_of
+from lushan.graph.weights import Factors, New, derived, origin_of, shape_of
 
 
 def fold_batch_norm(
@@ -66,7 +66,9 @@ def fold_batch_norm(
             nodes.append(Node("convolution", inputs, node.outputs, before.attributes))
         elif node.name not in absorbed:
             nodes.append(node)
-    return _with_parameters(graph, nodes, derived(weights, new), protected)
+    return _with_parameters(
+        graph, nodes, derived(weights, new, origin=origin_of(weights)), protected
+    )
 
 
 # Numbers beyond float32 become infinite, as they would when the two ran one after the other.
@@ -107,4 +109,4 @@ def _with_parameters(
         Value(name, types.get(name) or TensorType(shape_of(weights, name))) for name in names
     )
     rewritten = Graph(graph.inputs, parameters, tuple(nodes), graph.outputs)
-    return rewritten, derived(weights, {}, iter(names))
+    return rewritten, derived(weights, {}, iter(names), origin=origin_of(weights))

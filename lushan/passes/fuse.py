@@ -25,7 +25,7 @@ import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
-from lushan.graph.weights import Factors, New, derived, shape_of
+from lushan.graph.weights import Factors, New, derived, origin_of, shape_of
 
 FUSABLE = ("relu", "leaky_relu", "sigmoid", "tanh")
 
@@ -63,7 +63,7 @@ def fuse(
         elif node.name not in taken:
             nodes.append(node)
     rewritten = Graph(graph.inputs, tuple(parameters), tuple(nodes), graph.outputs)
-    return rewritten, derived(weights, new)
+    return rewritten, derived(weights, new, origin=origin_of(weights))
 
 
 def _bias_name(last: Node) -> str:

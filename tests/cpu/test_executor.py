@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,4 +150,28 @@ def test_wrong_inputs_are_refused_and_leave_it_usable() -> None:
     program.close()
     with pytest.raises(GraphError, match="closed"):
         program(good)
+    program.close()
+
+
+def test_endless_sizes_leave_nothing_behind() -> None:
+    """Neither plans nor arenas: what Python holds after 80 new sizes is what it held after 40."""
+    graph = OPERATOR_GRAPHS["winograd"]
+    program = executor.compile(graph, random_weights(graph, seed=5), threads=2)
+    random = np.random.default_rng(3)
+
+    def run_new_sizes(first: int) -> int:
+        for number in range(first, first + 40):
+            program({"x": picture(int(random.integers(1, 4)), 10 + number, 100 - number, 3)})
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+        return held
+
+    tracemalloc.start()
+    try:
+        before = run_new_sizes(0)
+        assert run_new_sizes(40) - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert len(program._plans) <= executor.PLANS_KEPT
+    assert len(program._arenas) == 1
     program.close()

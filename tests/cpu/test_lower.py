@@ -1,21 +1,34 @@
-"""Lowering: when the output of a node may lie where one of its inputs does."""
+"""Lowering: every operator has a rule, kernels know nothing of height, width and batch; and when
+the output of a node may lie where one of its inputs does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lushan.cpu import executor
-from lushan.cpu.lower import Lowered
+from lushan import passes
+from lushan.cpu import executor, tiling
+from lushan.cpu.code import code_store
+from lushan.cpu.lower import _RULES, Lowered, Options, lower
+from lushan.cpu.packing import Packer
 from lushan.cpu.program import _schedule
 from lushan.cpu.target import Target, detect
+from lushan.cpu.task import Kernel
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
+from lushan.graph.interpret import MEANINGS
 from lushan.graph.ir import Graph
+from lushan.graph.verify import infer_types
+from lushan.models.resnet import ARCHITECTURES
+from lushan.models.resnet_graph import build
 from support.compare import relative_rms
 from support.lowering import lowered_for
+from support.operator_graphs import OPERATOR_GRAPHS
 from support.random_graphs import random_weights
 
 SHAPE = (2, 14, 14, 32)
@@ -112,3 +125,69 @@ def test_the_numbers_are_the_same(
     assert set(ours) == set(exact)
     for name, values in exact.items():
         assert relative_rms(ours[name], values) <= 3e-6, name
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+# What may depend on the size of the picture, because it is chosen among few.
+CHOSEN = {"tile", "outputs", "shared", "prefetch"}
+
+
+def kernels_of(target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]) -> set[Kernel]:
+    """Return the kernels for pictures of (batch, height, width), one after another."""
+    weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
+    graph, weights = passes.apply(graph, weights)
+    packer = Packer(weights, target, code_store(target))
+    (value,) = graph.inputs
+    found: set[Kernel] = set()
+    for shape in shapes:
+        types = infer_types(graph, {value.name: (*shape, 3)})
+        lowered = lower(graph, types, packer, target, Options(threads=2), set(graph.outputs))
+        found.update(task.kernel for step in lowered.steps for task in step.tasks)
+    return found
+
+
+def layer(kernel: Kernel) -> tuple[Any, ...]:
+    """Return a kernel without what was chosen."""
+    described: Any = kernel
+    known = [(f.name, getattr(kernel, f.name)) for f in fields(described) if f.name not in CHOSEN]
+    return type(kernel), *known
+
+
+def random_shapes(count: int, largest: int) -> list[tuple[int, int, int]]:
+    random = np.random.default_rng(0)
+    return [
+        (int(random.integers(1, 9)), *map(int, random.integers(32, largest, 2)))
+        for _ in range(count)
+    ]
+
+
+def test_every_operator_has_a_rule_a_meaning_and_a_graph() -> None:
+    used = {node.operator for graph in OPERATOR_GRAPHS.values() for node in graph.nodes}
+    assert set(_RULES) == used | {"fused_convolution"}  # which passes make
+    assert set(_RULES) <= set(MEANINGS)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20_cifar"])
+def test_endless_sizes_need_few_kernels(target: Target, name: str) -> None:
+    graph = build(ARCHITECTURES[name])
+    found = kernels_of(target, graph, random_shapes(150, 600))
+    # Three sizes have every layer in every form: direct, and Winograd's with both kinds of tiles.
+    some = kernels_of(target, graph, [(1, 600, 600), (1, 224, 224), (1, 32, 32)])
+    assert {layer(kernel) for kernel in found} <= {layer(kernel) for kernel in some}
+    tables = (tiling._PIXELS[target.registers], tiling._WINOGRAD_ROWS[target.registers])
+    most = max(len(pixels) for table in tables for pixels in table.values())
+    for kind in {layer(kernel) for kernel in found}:
+        same = [kernel for kernel in found if layer(kernel) == kind]
+        assert len(same) <= most * 2 ** (len(CHOSEN) - 1)
+    assert len(found) < 250  # measured: 60 to 180
+
+
+@pytest.mark.parametrize("name", OPERATOR_GRAPHS)
+def test_a_graph_has_the_same_kernels_at_any_size(target: Target, name: str) -> None:
+    graph = OPERATOR_GRAPHS[name]
+    first, second = (
+        {layer(kernel) for kernel in kernels_of(target, graph, [shape])}
+        for shape in ((1, 40, 48), (5, 61, 43))
+    )
+    assert first == second

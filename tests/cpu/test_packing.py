@@ -12,6 +12,7 @@ from lushan.cpu.code import code_store
 from lushan.cpu.packing import Packer, PanelWriter
 from lushan.cpu.target import Target, detect
 from lushan.cpu.team import Team
+from lushan.cpu.weight_cache import WeightCache
 from lushan.graph.weights import Factors
 
 
@@ -36,16 +37,14 @@ def test_panels(
     else:
         weight = random.standard_normal(shape, np.float32)
     factors = Factors(weight, random.standard_normal(oc, np.float32) if scaled else None)
-    packer = Packer({}, target, code_store(target))
-    packed, biases = packer.reserve_panels(shape, vectors)
-    packed[:] = np.nan
-    packer.writer.write(factors, packed)
+    writer = PanelWriter(target, code_store(target))
+    packed, biases = writer.reserve(shape, vectors, lambda size: np.full(size, np.nan, np.float32))
+    writer.write(factors, packed)
     nr = vectors * target.lanes
     expected = np.zeros((-(-oc // nr) * nr, kh, kw, ic), np.float32)
     expected[:oc] = factors.product()
     assert np.array_equal(packed, np.moveaxis(expected.reshape(-1, nr, kh, kw, ic), 1, -1))
     assert biases.shape == packed.shape[:1] + packed.shape[-1:]
-    assert not biases.any()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -57,22 +56,40 @@ def test_other_types_of_weights_are_converted(dtype: type) -> None:
     assert np.array_equal(packed[0, 0, 0], weight[:, 0, 0].T.astype(np.float32))
 
 
-def packer_of(jobs: dict[str, Callable[[list[str]], None]]) -> tuple[Packer, list[list[str]]]:
+class Kept(WeightCache):
+    """A cache that has nothing, and puts what is to be kept into a list."""
+
+    def __init__(self, kept: list[object]) -> None:
+        self.kept = kept
+
+    def read(self) -> dict[str, list[np.ndarray]]:
+        return {}
+
+    def write(self, arrays: object) -> None:
+        self.kept.append(arrays)
+
+
+def packer_of(
+    jobs: dict[str, Callable[[list[str]], None]], kept: list[object] | None = None
+) -> tuple[Packer, list[list[str]]]:
     target = detect()
-    packer = Packer({}, target, code_store(target))
-    return packer, [packer.once(name, list, job) for name, job in jobs.items()]
+    packer = Packer({}, target, code_store(target), None if kept is None else Kept(kept))
+    return packer, [packer.once(name, lambda _: [], job) for name, job in jobs.items()]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_everything_reserved_is_written_once(threads: int) -> None:
     names = [str(number) for number in range(50)]
-    packer, packed = packer_of({name: lambda p, name=name: p.append(name) for name in names})
+    kept: list[object] = []
+    jobs = {name: lambda p, name=name: p.append(name) for name in names}
+    packer, packed = packer_of(jobs, kept)
     assert not any(packed)
     team = Team(threads)
     packer.finish(team.run)
     packer.finish(team.run)
+    assert [list(arrays) for arrays in kept] == [[repr(name) for name in names]]
     assert packed == [[name] for name in names]
-    assert packer.once("7", lambda: ["anew"], lambda p: None) is packed[7]
+    assert packer.once("7", lambda _: ["anew"], lambda p: None) is packed[7]
     team.close()
 
 
@@ -104,11 +121,14 @@ def test_a_failure_is_raised_again_until_it_is_mended(threads: int) -> None:
             raise ValueError(name)
         packed[:] = [name]
 
-    packer, packed = packer_of({n: lambda p, n=n: write(n, p) for n in "abcde"})
+    kept: list[object] = []
+    jobs = {n: lambda p, n=n: write(n, p) for n in "abcde"}
+    packer, packed = packer_of(jobs, kept)
     team = Team(threads)
     for _ in range(2):
         with pytest.raises(ValueError, match="b"):
             packer.finish(team.run)
+    assert not kept
     broken.clear()
     packer.finish(team.run)
     assert packed == [["a"], ["b"], ["c"], ["d"], ["e"]]

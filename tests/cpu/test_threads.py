@@ -89,6 +89,79 @@ def test_a_fork_after_loading_works() -> None:
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("busy", ["compiles", "plans", "runs"])
+def test_a_fork_while_another_thread_is_at_work(busy: str) -> None:
+    """The child compiles, plans and runs, whatever the parent's threads held; it has 20 seconds."""
+    in_a_new_process(
+        f"""
+        import itertools, signal, warnings
+        from lushan.cpu.code import code_store
+        from lushan.cpu.softmax import SoftmaxKernel
+        from lushan.cpu.target import detect
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork with threads
+        program = small_program(2)
+        expected = answer(program)
+        store, numbers = code_store(detect()), itertools.count(1)
+
+        def work():
+            for number in numbers:
+                if {busy!r} == "compiles":
+                    store.addresses([SoftmaxKernel(number)])
+                elif {busy!r} == "plans":
+                    answer(program, np.zeros((1, 20 + number, 21, 3), np.float32))
+                else:
+                    assert answer(program) == expected
+
+        for _ in range(2):
+            threading.Thread(target=work, daemon=True).start()
+        children = []
+        for turn in range(40):
+            time.sleep(0.001 * (turn % 7))
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                store.addresses([SoftmaxKernel(100_000 + turn)])
+                other = answer(program, PICTURE[:1, :17])
+                os._exit(0 if answer(program) == expected else 1)
+            children.append(child)
+            if len(children) == 4:
+                assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+                children.clear()
+        os._exit(0)
+        """
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_parent_and_child_read_the_same_weights_at_once(tmp_path: Path) -> None:
+    """Both read them from a file that was opened before the fork, for a new kind of packing."""
+    in_a_new_process(
+        f"""
+        import warnings
+        import lushan
+        from pathlib import Path
+        from lushan.models.resnet import ARCHITECTURES
+        from support.small_models import write_small_model
+        warnings.simplefilter("ignore")
+        config = {{"input_size": [3, 64, 64], "interpolation": "bilinear", "crop_pct": 1.0}}
+        folder = Path({str(tmp_path)!r}) / "model"
+        write_small_model(folder, ARCHITECTURES["resnet18"], pretrained_cfg=config)
+        large = np.random.default_rng(0).standard_normal((1, 288, 288, 3)).astype(np.float32)
+        with lushan.load(folder, threads=1) as recognizer:
+            expected = recognizer.scores(large).tobytes()
+        for _ in range(5):
+            with lushan.load(folder, threads=1) as recognizer:
+                child = os.fork()
+                same = recognizer.scores(large).tobytes() == expected
+                if child == 0:
+                    os._exit(0 if same else 1)
+                assert os.waitpid(child, 0)[1] == 0
+                assert same
+        """
+    )
+
+
 def _call_until_closed(program: CpuProgram, expected: bytes, ends: list[str]) -> None:
     """Run one shape again and again, and between them one never seen before."""
     size = PICTURE.shape[1]

@@ -74,6 +74,14 @@ def build_switches(builder: GraphBuilder, x: str) -> tuple[str, ...]:
     return builder.convolution("pool", "after", 4, kernel=3), "switches"
 
 
+def build_shortcut(builder: GraphBuilder, x: str) -> tuple[str, ...]:
+    y = builder.convolution(x, "y", 6, kernel=3)
+    short = builder.node("zero_padding_shortcut", (y,), "short", stride=2, channels=9)
+    return (
+        builder.node("add", (short, builder.convolution(y, "b", 9, kernel=1, stride=2)), "sum"),
+    )
+
+
 def build_softmax(builder: GraphBuilder, x: str) -> tuple[str, ...]:
     pooled = builder.node("global_average_pooling", (x,), "pooled")
     return (builder.node("softmax", (builder.linear(pooled, "fc", 37),), "probabilities"),)
