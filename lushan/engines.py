@@ -23,12 +23,7 @@ def _cpu(
     keep: Sequence[str] = (),
     threads: int | None = None,
 ) -> Program:
-    """Compile to native code for this processor.
-
-    A network on bytes is interpreted: its kernels are not written yet.
-    """
-    if any(value.type.dtype == "int8" for value in graph.parameters):
-        return _reference(graph, weights, keep=keep, threads=threads)
+    """Compile to native code for this processor."""
     from lushan.cpu import executor
 
     return executor.compile(graph, weights, keep=keep, threads=threads)

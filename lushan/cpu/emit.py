@@ -21,7 +21,7 @@ from lushan.cpu.target import Target
 
 Value: TypeAlias = Any  # a value of llvmlite.ir, which has no types of its own
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32 = ir.FloatType()
 ARENA, SCRATCH, FIRST_INPUT = 0, 1, 2  # what ``bases`` holds, in this order
 

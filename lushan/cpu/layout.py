@@ -7,15 +7,16 @@ The meaning of the copy is the identity, that of the halo NumPy's ``pad``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
 from lushan.cpu.elementwise import elementwise_task, emit_elementwise
-from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.emit import F32, KernelEmitter, Value
 from lushan.cpu.rows import each_vector
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import rows_per_chunk
 
 
@@ -55,30 +56,34 @@ class HaloKernel:
         one, left of the next) and one after the last row.
         """
         e = KernelEmitter(name, target)
-        plane = e.pointer(Argument.START)
-        height, row = e.argument(Argument.HEIGHT), e.argument(Argument.ROW)
-        before, between = e.argument(Argument.BEFORE), e.argument(Argument.BETWEEN)
-        after = e.argument(Argument.AFTER)
-        each = e.argument(Argument.IMAGES_PER_CHUNK)
         number = e.splat(self.value)
-
-        def fill(start: Value, length: Value) -> None:
-            each_vector(e, length, (), start, lambda: number)
-
-        def picture(image: Value) -> None:
-            start = e.offset(plane, e.mul(image, e.argument(Argument.IMAGE)))
-
-            def row_end(y: Value) -> Value:
-                """Return the address after the last real pixel of row y − 1."""
-                return e.offset(start, e.sub(e.add(before, e.mul(y, row)), between))
-
-            fill(start, before)
-            e.loop(1, height, lambda y: fill(row_end(y), between))
-            fill(row_end(height), after)
-
-        first = e.mul(e.chunk, each)
-        e.loop(first, e.lesser(e.add(first, each), e.argument(Argument.IMAGES)), picture)
+        each_halo_line(
+            e, F32, lambda start, length: each_vector(e, length, (), start, lambda: number)
+        )
         return e.text()
+
+
+def each_halo_line(e: KernelEmitter, element: Value, fill: Callable[[Value, Value], None]) -> None:
+    """Emit ``fill(start, length)`` for each line of the halo of this chunk's pictures."""
+    plane = e.pointer(Argument.START, element)
+    height, row = e.argument(Argument.HEIGHT), e.argument(Argument.ROW)
+    before, between = e.argument(Argument.BEFORE), e.argument(Argument.BETWEEN)
+    after = e.argument(Argument.AFTER)
+    each = e.argument(Argument.IMAGES_PER_CHUNK)
+
+    def picture(image: Value) -> None:
+        start = e.offset(plane, e.mul(image, e.argument(Argument.IMAGE)))
+
+        def row_end(y: Value) -> Value:
+            """Return the address after the last real pixel of row y − 1."""
+            return e.offset(start, e.sub(e.add(before, e.mul(y, row)), between))
+
+        fill(start, before)
+        e.loop(1, height, lambda y: fill(row_end(y), between))
+        fill(row_end(height), after)
+
+    first = e.mul(e.chunk, each)
+    e.loop(first, e.lesser(e.add(first, each), e.argument(Argument.IMAGES)), picture)
 
 
 def copy_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
@@ -90,10 +95,16 @@ def fill_halo_tasks(plane: Plane, target: Target, *, value: float = 0.0) -> list
     """Write ``value`` all over the halo of a plane; nothing to do where there is none."""
     if plane.is_dense:
         return []
+    arguments, chunks = halo_arguments(plane)
+    return [Task(HaloKernel(value), arguments, chunks)]
+
+
+def halo_arguments(plane: Plane) -> tuple[dict[IntEnum, task.Argument], int]:
+    """Return the arguments of filling the halo of a plane, and the number of chunks."""
     n, h, w, c = plane.shape
     _, bottom, left, right = plane.halo
     halo = plane.image - h * w * c
-    each = rows_per_chunk(n, FLOAT * halo)
+    each = rows_per_chunk(n, plane.element * halo)
     arguments: dict[IntEnum, task.Argument] = {
         Argument.START: plane.at(0),
         Argument.IMAGE: plane.image,
@@ -105,4 +116,4 @@ def fill_halo_tasks(plane: Plane, target: Target, *, value: float = 0.0) -> list
         Argument.IMAGES: n,
         Argument.IMAGES_PER_CHUNK: each,
     }
-    return [Task(HaloKernel(value), arguments, -(-n // each))]
+    return arguments, -(-n // each)

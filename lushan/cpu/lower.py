@@ -23,10 +23,12 @@ from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.packing import Allocate, Packer, Panels
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
+from lushan.cpu.quantized_lower import RULES as QUANTIZED_RULES
+from lushan.cpu.quantized_lower import halo_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.target import Target
-from lushan.cpu.task import Plane, Task
+from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.transposed_convolution import transposed_convolution_tasks
 from lushan.cpu.winograd import suitable_outputs, winograd_tasks
@@ -35,8 +37,9 @@ from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 from lushan.graph.liveness import last_uses
 from lushan.graph.weights import Factors
+from lushan.passes.quantize import byte_parameters
 
-_CONVOLUTIONS = ("convolution", "fused_convolution")
+_CONVOLUTIONS = ("convolution", "fused_convolution", "quantized_convolution")
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,18 @@ def lower(
     halos = _halos(graph)
     names = [value.name for value in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs]
-    planes = {name: Plane(name, shape_of(types[name]), halos.get(name, _NONE)) for name in names}
+    planes = {
+        name: Plane(
+            name,
+            shape_of(types[name]),
+            halos.get(name, _NONE),
+            1 if types[name].dtype == "uint8" else FLOAT,
+        )
+        for name in names
+    }
+    zero_points = {name: zero for name, (_, zero) in byte_parameters(graph).items()}
     ends = dict(zip((n.name for n in graph.nodes), last_uses(graph, wanted), strict=True))
-    context = _Context(planes, ends, packer, target, options)
+    context = Context(planes, ends, packer, target, options)
     inputs: dict[str, int] = {}
     steps = []
     for number, value in enumerate(graph.inputs):
@@ -102,7 +114,15 @@ def lower(
                 name=node.name,
             )
         tasks, temporaries = rule(context, node)
-        halo = [task for name in node.outputs for task in fill_halo_tasks(planes[name], target)]
+        halo = [
+            task
+            for name in node.outputs
+            for task in (
+                halo_tasks(context, planes[name], zero_points[name])
+                if name in zero_points
+                else fill_halo_tasks(planes[name], target)
+            )
+        ]
         reads = tuple(planes[name].value for name in node.inputs if name in planes)
         writes = tuple(planes[name].value for name in node.outputs)
         steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
@@ -150,7 +170,7 @@ Lowering: TypeAlias = tuple[list[Task], list[Plane]]  # a step's tasks and tempo
 
 
 @dataclass(frozen=True)
-class _Context:
+class Context:
     """What every rule needs: where values lie and when they end, weights, the instruction set."""
 
     planes: dict[str, Plane]
@@ -168,7 +188,8 @@ class _Context:
         """
         mine, other = self.planes[node.name], self.planes[name]
         ends = name in self.ends[node.name] and node.inputs.count(name) == 1
-        if ends and (mine.shape, mine.halo) == (other.shape, other.halo):
+        alike = (mine.shape, mine.halo, mine.element) == (other.shape, other.halo, other.element)
+        if ends and alike:
             self.planes[node.name] = other
         return self.planes[node.name]
 
@@ -203,7 +224,7 @@ class _Context:
         return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
 
 
-def _convolution(context: _Context, node: Node) -> Lowering:
+def _convolution(context: Context, node: Node) -> Lowering:
     """Lower a convolution, fused or not: Winograd's where it pays, else direct."""
     options: dict[str, Any] = node.options
     geometry = Geometry(options["stride"], options["padding"], options["dilation"])
@@ -222,7 +243,7 @@ def _convolution(context: _Context, node: Node) -> Lowering:
     return _direct(context, node, geometry, epilogue), []
 
 
-def _winograd(context: _Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
+def _winograd(context: Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
     """Lower a 3×3 convolution to Winograd's with tiles of so many outputs."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     packer, channels = context.packer, y.shape[3]
@@ -250,7 +271,7 @@ def _winograd(context: _Context, node: Node, outputs: int, epilogue: Epilogue) -
     )
 
 
-def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
+def _direct(context: Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
     """Lower a convolution to one task per group."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     groups: Any = node.options["groups"]
@@ -277,7 +298,7 @@ def _direct(context: _Context, node: Node, geometry: Geometry, epilogue: Epilogu
     ]
 
 
-def _transposed_convolution(context: _Context, node: Node) -> Lowering:
+def _transposed_convolution(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     del options["output_padding"]  # the size of y says it
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
@@ -286,7 +307,7 @@ def _transposed_convolution(context: _Context, node: Node) -> Lowering:
     return transposed_convolution_tasks(x, y, weight, bias, target=context.target, **options), []
 
 
-def _linear(context: _Context, node: Node) -> Lowering:
+def _linear(context: Context, node: Node) -> Lowering:
     """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     oc, ic = context.packer.shape(node.inputs[1])
@@ -308,42 +329,42 @@ def _linear(context: _Context, node: Node) -> Lowering:
     return [task], []
 
 
-def _max_pooling(context: _Context, node: Node) -> Lowering:
+def _max_pooling(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y, *switches = (context.planes[name] for name in (*node.inputs, *node.outputs))
     winners = switches[0] if switches else None
     return max_pooling_tasks(x, y, winners, target=context.target, **options), []
 
 
-def _average_pooling(context: _Context, node: Node) -> Lowering:
+def _average_pooling(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     return average_pooling_tasks(x, y, target=context.target, **options), []
 
 
-def _global_average_pooling(context: _Context, node: Node) -> Lowering:
+def _global_average_pooling(context: Context, node: Node) -> Lowering:
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     return global_average_pooling_tasks(x, y, context.target), []
 
 
-def _add(context: _Context, node: Node) -> Lowering:
+def _add(context: Context, node: Node) -> Lowering:
     a, b, y = (context.planes[name] for name in (*node.inputs, node.name))
     return add_tasks(a, b, y, context.target), []
 
 
-def _activation(context: _Context, node: Node) -> Lowering:
+def _activation(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     kind: Any = node.operator
     return activation_tasks(kind, x, y, context.target, **options), []
 
 
-def _prelu(context: _Context, node: Node) -> Lowering:
+def _prelu(context: Context, node: Node) -> Lowering:
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     return prelu_tasks(x, y, context.packer[node.inputs[1]], context.target), []
 
 
-def _batch_norm(context: _Context, node: Node) -> Lowering:
+def _batch_norm(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     weight, bias, mean, variance = (context.packer[name] for name in node.inputs[1:])
@@ -351,18 +372,18 @@ def _batch_norm(context: _Context, node: Node) -> Lowering:
     return tasks, []
 
 
-def _zero_padding_shortcut(context: _Context, node: Node) -> Lowering:
+def _zero_padding_shortcut(context: Context, node: Node) -> Lowering:
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     stride: Any = node.options["stride"]
     return zero_padding_shortcut_tasks(x, y, context.target, stride=stride), []
 
 
-def _softmax(context: _Context, node: Node) -> Lowering:
+def _softmax(context: Context, node: Node) -> Lowering:
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     return softmax_tasks(x, y, context.target), []
 
 
-_RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
+_RULES: Mapping[str, Callable[[Context, Node], Lowering]] = {
     "convolution": _convolution,
     "fused_convolution": _convolution,
     "transposed_convolution": _transposed_convolution,
@@ -379,4 +400,5 @@ _RULES: Mapping[str, Callable[[_Context, Node], Lowering]] = {
     "zero_padding_shortcut": _zero_padding_shortcut,
     "batch_norm": _batch_norm,
     "softmax": _softmax,
+    **QUANTIZED_RULES,
 }

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from lushan.cpu import task
-from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.emit import F32, KernelEmitter, Value
 from lushan.cpu.task import FLOAT, Plane
 from lushan.cpu.tiling import rows_per_chunk
 
@@ -60,17 +60,24 @@ def each_row(
     e.loop(first, last, lambda row: body(*e.divide(row, rows_per_image)))
 
 
-def image_pointer(e: KernelEmitter, arguments: type[IntEnum], name: str, image: Value) -> Value:
+def image_pointer(
+    e: KernelEmitter, arguments: type[IntEnum], name: str, image: Value, element: Value = F32
+) -> Value:
     """Return the address of the first real pixel of a picture of the plane ``name``."""
     stride = e.argument(arguments[f"{name}_IMAGE"])
-    return e.offset(e.pointer(arguments[name]), e.mul(image, stride))
+    return e.offset(e.pointer(arguments[name], element), e.mul(image, stride))
 
 
 def row_pointer(
-    e: KernelEmitter, arguments: type[IntEnum], name: str, image: Value, y: Value
+    e: KernelEmitter,
+    arguments: type[IntEnum],
+    name: str,
+    image: Value,
+    y: Value,
+    element: Value = F32,
 ) -> Value:
     """Return the address of the first real pixel of a row of the plane ``name``."""
-    start = image_pointer(e, arguments, name, image)
+    start = image_pointer(e, arguments, name, image, element)
     return e.offset(start, e.mul(y, e.argument(arguments[f"{name}_ROW"])))
 
 

@@ -95,6 +95,26 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
     return Tile(min(_rows(_PIXELS, vectors, most, target), key=cycles), vectors)
 
 
+# On bytes without an instruction for four products, a pixel's quad takes two vectors of pairs (and
+# one more on the way), and a step two of weights for each vector of channels.
+_BYTE_PIXELS = {
+    32: {1: (16, 14, 8, 7, 4, 2, 1), 2: (8, 7, 4, 2, 1), 4: (4, 2, 1)},
+    16: {1: (8, 7, 4, 2, 1), 2: (4, 2, 1), 4: (2, 1)},
+}
+
+
+def choose_byte_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> Tile:
+    """Return the tile of a convolution on bytes, by the same rule as ``choose_tile``."""
+    if target.has_vnni:
+        return choose_tile(width, vectors, pixel_bytes, target)
+
+    def cycles(pixels: int) -> int:
+        return -(-width // pixels) * (2 * max(pixels * vectors, 4) + 3 * pixels + 1)
+
+    known = _BYTE_PIXELS[target.registers][vectors]
+    return Tile(min((pixels for pixels in known if pixels <= width), key=cycles), vectors)
+
+
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
 SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB
 FEWEST_CHUNKS, EVENLY = 8, 4  # so many, a multiple of that: two or four threads end together
