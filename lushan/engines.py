@@ -41,7 +41,7 @@ def _reference(
 
     rewritten, new_weights = passes.apply(graph, weights, keep=keep)
     # NumPy's matrix products want a weight in one piece, once rather than in every run.
-    held = {name: np.ascontiguousarray(array) for name, array in new_weights.items()}
+    held = {name: np.asarray(array, order="C") for name, array in new_weights.items()}
     return interpret.compile(rewritten, held, keep=keep, threads=threads)
 
 

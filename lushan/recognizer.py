@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
 
     from lushan.image.decode import InputReport, PictureSource
 
-PRECISIONS = ("float32",)
+PRECISIONS = ("float32", "int8")
 LANGUAGES = ("en", "zh")
 
 # Numbers that go out of range on the way show in the scores, which are looked at.
@@ -71,11 +71,12 @@ def load(
     *,
     threads: int | None = None,
     engine: str = DEFAULT_ENGINE,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Recognizer:
     """Return a recognizer for a model: bundled name, hub name, model folder or weights file.
 
     ``threads`` is how many threads it may use, None for every core the process may use.
+    ``precision`` says what the model must compute on, "float32" or "int8"; None takes either.
     Raises ModelError when the model cannot be had or used, UsageError for a wrong argument.
     """
     return Recognizer(load_model(name), threads=threads, engine=engine, precision=precision)
@@ -93,10 +94,19 @@ class Recognizer:
         *,
         threads: int | None = None,
         engine: str = DEFAULT_ENGINE,
-        precision: str = "float32",
+        precision: str | None = None,
     ) -> None:
         _choose("engine", engine, tuple(ENGINES))
-        _choose("precision", precision, PRECISIONS)
+        if precision is not None:
+            _choose("precision", precision, PRECISIONS)
+            if precision != model.precision:
+                raise UsageError(
+                    "{model} computes on {received}, not on {wanted}: lushan quantize makes an "
+                    "int8 model of a float32 one",
+                    model=model.name,
+                    received=model.precision,
+                    wanted=precision,
+                )
         if threads is not None and (type(threads) is not int or threads < 1):
             raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model

@@ -17,15 +17,17 @@ LAYERS = (
     {"errors"},
     {"cores", "image", "reference"},
     {"graph"},
-    {"passes", "models"},
+    {"passes"},
+    {"models"},
     {"cpu"},
     {"engines"},
+    {"quantization"},
     {"recognizer"},
     {"bench", "evaluation"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"passes", "models"}, {"bench", "evaluation"})
+STRANGERS = ({"image", "reference"}, {"bench", "evaluation"})
 
 
 def rank(part: str) -> int:

@@ -16,6 +16,7 @@ from lushan.cli.evaluate import evaluate
 from lushan.cli.info import info
 from lushan.cli.models import models
 from lushan.cli.options import chosen_language, report
+from lushan.cli.quantize import quantize
 from lushan.cli.streams import discard_output, prepare_streams
 from lushan.errors import LushanError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, info, models):
+for verb in (classify, evaluate, info, models, quantize):
     app.command()(verb)
 app.add_typer(bench)
 

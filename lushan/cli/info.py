@@ -15,9 +15,10 @@ from lushan.cli.options import (
     errors_told,
 )
 from lushan.cli.streams import one_line, to_json
+from lushan.graph.verify import infer_types
 from lushan.models.resnet import ARCHITECTURES, ResNet
-from lushan.models.resnet_graph import build
-from lushan.models.summary import NetworkSummary, summarize
+from lushan.models.resnet_graph import INPUT, build
+from lushan.models.summary import NetworkSummary, peak_activation_bytes, summarize
 from lushan.models.zoo import bundled_names, load_model, natural_size
 
 
@@ -86,8 +87,14 @@ def _network(name: str, *, layers: bool) -> dict[str, Any]:
         model = load_model(name)
         network = model.network
         record["architecture"] = model.config.architecture
+        record["precision"] = model.precision
         height, width = model.preprocessing.height, model.preprocessing.width
     record |= _facts(network, summarize(build(network), height, width))
+    if record.get("precision") == "int8":
+        shape = (1, height, width, 3)
+        record["weight_bytes"] = model.weight_bytes
+        types = infer_types(model.graph, {INPUT: shape})
+        record["peak_activation_bytes"] = peak_activation_bytes(model.graph, types)
     if not layers:
         del record["layers"]
     return record

@@ -76,7 +76,7 @@ def _cache(
     origin = origin_of(weights)
     if origin is None:
         return None
-    code = source_hash("cpu", "graph", "models", "passes")
+    code = source_hash("cpu", "graph", "models", "passes", "reference")
     parts = (origin, repr(graph), repr(target), str(options.winograd), code)
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return WeightCache(PrivateFolder(cache_folder()), key[:40])

@@ -11,7 +11,8 @@ Left out on purpose: what the parameters mean (``resnet_graph``), where models c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,6 +24,7 @@ from lushan.errors import ModelError
 from lushan.graph.weights import LazyWeights, origin_of, shape_of
 from lushan.models.model_folder import read_model_folder, write_model_folder
 from lushan.models.safetensors_file import LARGE_ELEMENTS, open_safetensors
+from lushan.reference.quantization import HIGHEST, SMALLEST_SCALE
 from lushan.text import first_few, printable
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ CONTAINERS = (
 PREFIXES = ("module.", "_orig_mod.")
 COUNTERS = ("num_batches_tracked", "n_averaged")
 VARIANCE = "running_var"  # of a batch norm, which takes its square root
+SCALES = ("scale", "weight_scale")  # of a quantised network, which divides by them
+ZERO_POINT = "zero_point"
 LONGEST_LIST = 20
 
 
@@ -96,27 +100,27 @@ def to_parameters(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     source: str,
-) -> Mapping[str, NDArray[np.float32]]:
-    """Return the parameters of a network as float32, in the order of ``shapes``.
+    int8: Collection[str] = (),
+) -> Mapping[str, NDArray[Any]]:
+    """Return the parameters of a network, in the order of ``shapes``: float32, or int8 by name.
 
     ``shapes`` are lushan's: a convolution weight is [OC,KH,KW,IC], and the tensor for it
     [OC,IC,KH,KW]. A fully connected weight [OC,IC] may also be stored as a 1×1 convolution. Arrays
     keep the file's order in memory. Raises one ModelError that lists everything missing,
-    unexpected, of a wrong shape, not of a floating-point type, holding NaN or infinity, or a
-    variance below 0. What a file reads only when asked is looked at then: NaN and infinity in a
-    large tensor raise ModelError when that parameter is got.
+    unexpected, of a wrong shape, not of a floating-point type (or int8), holding NaN or infinity,
+    variances below 0, and scales and zero points of bytes that cannot be. What a file reads only
+    when asked is looked at then: NaN and infinity in a large tensor raise ModelError when that
+    parameter is got.
     """
-    misshapen: list[ModelError] = []
-    not_float: list[ModelError] = []
-    not_finite: list[ModelError] = []
-    negative: list[ModelError] = []
-    getters: dict[str, Callable[[], NDArray[np.float32]]] = {}
+    found: dict[str, list[ModelError]] = defaultdict(list)
+    getters: dict[str, Callable[[], NDArray[Any]]] = {}
     for name in (name for name in shapes if name in tensors):
         received, shape = shape_of(tensors, name), _stored_shape(shapes[name])
+        element = "int8" if name in int8 else "float32"
         as_convolution = (*shape, 1, 1) if len(shape) == 2 else shape
-        getters[name] = partial(_parameter, tensors, name, shape, source)
+        getters[name] = partial(_parameter, tensors, name, shape, element, source)
         if received not in (shape, as_convolution):
-            misshapen.append(
+            found["shape"].append(
                 ModelError(
                     "{name} is {received}, expected {expected}",
                     name=printable(name),
@@ -126,61 +130,95 @@ def to_parameters(
             )
         elif not (isinstance(tensors, LazyWeights) and math.prod(shape) >= LARGE_ELEMENTS):
             tensor = tensors[name]
-            if tensor.dtype.kind != "f":
-                kind = str(tensor.dtype)
-                not_float.append(ModelError("{name} is {type}", name=printable(name), type=kind))
-                continue
-            array = _converted(tensor, shape)
-            getters[name] = partial(_itself, array)
-            if not np.isfinite(array).all():
-                not_finite.append(_name(name))
-            elif name.rpartition(".")[2] == VARIANCE and (array < 0).any():
-                negative.append(_name(name))
-    missing = [_name(name) for name in shapes if name not in tensors]
-    unexpected = [_name(name) for name in tensors if name not in shapes]
-    lists = [
-        ModelError("missing tensors ({count}): {names}", **_listed(missing)),
-        ModelError("unexpected tensors ({count}): {names}", **_listed(unexpected)),
-        ModelError("wrong shapes ({count}): {names}", **_listed(misshapen)),
-        ModelError("not floating-point numbers ({count}): {names}", **_listed(not_float)),
-        ModelError("NaN or infinity in ({count}): {names}", **_listed(not_finite)),
-        ModelError("variances below 0 in ({count}): {names}", **_listed(negative)),
-    ]
-    problems = [problem for problem in lists if problem.values["count"]]
-    if problems:
-        raise ModelError(
-            "{source}: the weights do not fit the network: {problems}",
-            source=source,
-            problems=reduce(_semicolon, problems),
-        )
+            fault = _fault(name, tensor, element)
+            if fault is not None:
+                found[fault[0]].append(fault[1])
+            elif element == "float32":
+                getters[name] = partial(_itself, _converted(tensor, shape, element))
+    found["missing"] = [_name(name) for name in shapes if name not in tensors]
+    found["unexpected"] = [_name(name) for name in tensors if name not in shapes]
+    if any(found.values()):
+        raise _unfit(source, found)
     return LazyWeights({name: shapes[name] for name in getters}, getters, origin=origin_of(tensors))
 
 
-def _converted(tensor: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a stored tensor in lushan's axes and as float32, not copied unless it must be."""
+def _unfit(source: str, found: Mapping[str, list[ModelError]]) -> ModelError:
+    """Return the error that lists what was found wrong, kind by kind."""
+
+    def listed(kind: str) -> dict[str, object]:
+        return _listed(found.get(kind, []))
+
+    lists = [
+        ModelError("missing tensors ({count}): {names}", **listed("missing")),
+        ModelError("unexpected tensors ({count}): {names}", **listed("unexpected")),
+        ModelError("wrong shapes ({count}): {names}", **listed("shape")),
+        ModelError("not floating-point numbers ({count}): {names}", **listed("float32")),
+        ModelError("not int8 ({count}): {names}", **listed("int8")),
+        ModelError("NaN or infinity in ({count}): {names}", **listed("finite")),
+        ModelError("variances below 0 in ({count}): {names}", **listed("variance")),
+        ModelError("scales that are 0 or below in ({count}): {names}", **listed("scale")),
+        ModelError(
+            "zero points that are no whole numbers from 0 to 255 in ({count}): {names}",
+            **listed("zero point"),
+        ),
+    ]
+    problems = [problem for problem in lists if problem.values["count"]]
+    return ModelError(
+        "{source}: the weights do not fit the network: {problems}",
+        source=source,
+        problems=reduce(_semicolon, problems),
+    )
+
+
+def _fault(name: str, tensor: NDArray[np.generic], element: str) -> tuple[str, ModelError] | None:
+    """Return what is wrong with a tensor, as the kind of fault and how to name it."""
+    if tensor.dtype != "int8" if element == "int8" else tensor.dtype.kind != "f":
+        kind = str(tensor.dtype)
+        return element, ModelError("{name} is {type}", name=printable(name), type=kind)
+    if element == "int8":
+        return None
+    array = _converted(tensor, tensor.shape, element)
+    last = name.rpartition(".")[2]
+    if not np.isfinite(array).all():
+        return "finite", _name(name)
+    if last == VARIANCE and (array < 0).any():
+        return "variance", _name(name)
+    if last in SCALES and (array < SMALLEST_SCALE).any():
+        return "scale", _name(name)
+    if last == ZERO_POINT:
+        # That of a picture lies between two pixel values; see ``reference.quantization``.
+        is_whole = array.ndim or not (array % 1).any()
+        if not is_whole or (array < 0).any() or (array > HIGHEST).any():
+            return "zero point", _name(name)
+    return None
+
+
+def _converted(tensor: NDArray[np.generic], shape: tuple[int, ...], element: str) -> NDArray[Any]:
+    """Return a stored tensor in lushan's axes and type, not copied unless it must be."""
     tensor = tensor.reshape(shape)
     if tensor.ndim == 4:
         tensor = tensor.transpose(0, 2, 3, 1)  # [OC,KH,KW,IC]
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity: reported
-        return np.asarray(tensor, np.float32)
+        return np.asarray(tensor, element)
 
 
-def _itself(array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _itself(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
 def _parameter(
-    tensors: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...], source: str
-) -> NDArray[np.float32]:
+    tensors: Mapping[str, NDArray[np.generic]],
+    name: str,
+    shape: tuple[int, ...],
+    element: str,
+    source: str,
+) -> NDArray[Any]:
     """Read a parameter that was too large to be looked at before."""
-    array = _converted(tensors[name], shape)
-    if not np.isfinite(array).all():
-        raise ModelError(
-            "{source}: the weights do not fit the network: {problems}",
-            source=source,
-            problems=ModelError("NaN or infinity in ({count}): {names}", **_listed([_name(name)])),
-        )
-    return array
+    tensor = tensors[name]
+    fault = _fault(name, tensor, element)
+    if fault is not None:
+        raise _unfit(source, {fault[0]: [fault[1]]})
+    return _converted(tensor, shape, element)
 
 
 def from_parameters(

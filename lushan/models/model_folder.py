@@ -78,8 +78,9 @@ def write_model_folder(
 ) -> None:
     """Write a model folder; ``tensors`` are as a checkpoint has them (``from_parameters``).
 
-    An existing model folder is replaced, other files in it are kept; any other folder that is
-    not empty is refused. Raises ModelError, also for numbers that ``dtype`` cannot hold.
+    Floating-point tensors are stored as ``dtype``, those of int8 as they are. An existing model
+    folder is replaced, other files in it are kept; any other folder that is not empty is refused.
+    Raises ModelError, also for numbers that ``dtype`` cannot hold.
     """
     folder = Path(folder)
     stored = _stored(tensors, dtype, str(folder))
@@ -88,8 +89,8 @@ def write_model_folder(
     is_new = False
     try:
         is_new = not folder.exists()
-        if not is_new and not folder.is_dir():
-            raise ModelError("{source}: a file, not a folder to write to", source=str(folder))
+        if not is_new:
+            _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder) as alone:
             _check_replaceable(folder)
@@ -103,13 +104,20 @@ def write_model_folder(
             for path in _leftovers(folder) if alone else []:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise ModelError(
-            "{source}: the model cannot be written: {reason}",
-            source=str(folder),
-            reason=error.strerror or error,
-        ) from None
+        raise _unwritable(folder, error) from None
     finally:
         _clean_up(temporary, folder if is_new else None)
+
+
+def check_target(folder: str | Path) -> None:
+    """Raise ModelError where ``write_model_folder`` would refuse to write, before long work."""
+    folder = Path(folder)
+    try:
+        if folder.exists():
+            _check_folder(folder)
+            _check_replaceable(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def _json(config: ModelConfig, source: str) -> bytes:
@@ -129,6 +137,9 @@ def _stored(
 ) -> dict[str, NDArray[np.generic]]:
     stored: dict[str, NDArray[np.generic]] = {}
     for name, tensor in tensors.items():
+        if tensor.dtype == np.int8:  # of a quantised network
+            stored[name] = np.asarray(tensor)
+            continue
         with np.errstate(over="ignore"):  # reported below
             stored[name] = np.asarray(tensor).astype(dtype)
         if tensor.dtype.kind != "f" or not np.isfinite(stored[name]).all():
@@ -140,6 +151,19 @@ def _stored(
                 dtype=dtype,
             )
     return stored
+
+
+def _unwritable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(
+        "{source}: the model cannot be written: {reason}",
+        source=str(folder),
+        reason=error.strerror or error,
+    )
+
+
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise ModelError("{source}: a file, not a folder to write to", source=str(path))
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from lushan.models.bfloat16 import widen_bfloat16
 from lushan.text import printable
 
 LARGE_ELEMENTS = 16 * 2**10  # of these a network has a few dozen, and they are nearly all of it
+_LARGE_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1"}  # that are left in the file until asked for
 _SETTLED_SECONDS = 3  # the coarsest file systems count two by two
 _READABLE = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
@@ -77,7 +78,8 @@ def open_safetensors(path: Path) -> LazyWeights:
     """Return the tensors of a file; large ones are read each time they are asked for.
 
     The file stays open, so that a file put in its place meanwhile is not read by mistake. Small
-    tensors and those of other types than float32 and float16 are read at once. Raises ModelError.
+    tensors and those of other types than float32, float16 and int8 are read at once. Raises
+    ModelError.
     """
     tensors = read_safetensors(path, skip=_is_large)
     file = path.open("rb")
@@ -92,7 +94,7 @@ def open_safetensors(path: Path) -> LazyWeights:
         if name not in tensors and name != "__metadata__":
             shapes[name] = tuple(entry["shape"])
             place = start + entry["data_offsets"][0]
-            dtype = np.dtype("<f4" if entry["dtype"] == "F32" else "<f2")
+            dtype = np.dtype(_LARGE_TYPES[entry["dtype"]])
             getters[name] = partial(_read_at, file, lock, place, dtype, shapes[name], str(path))
     weights = LazyWeights(shapes, getters, origin=_origin(file))
     weakref.finalize(weights, file.close)  # when nobody can ask any more
@@ -118,7 +120,7 @@ def _origin(file: BinaryIO) -> str | None:
 
 
 def _is_large(element: str, shape: Sequence[int]) -> bool:
-    return element in ("F32", "F16") and math.prod(shape) >= LARGE_ELEMENTS
+    return element in _LARGE_TYPES and math.prod(shape) >= LARGE_ELEMENTS
 
 
 def _same(tensor: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -8,7 +8,10 @@ norm are not parameters.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from lushan.graph.ir import Graph, Node, TensorType
 from lushan.graph.liveness import last_uses
@@ -31,9 +34,8 @@ class NetworkSummary:
     """A network at a given picture size.
 
     ``weighted_layers`` counts convolutions and fully connected layers outside shortcuts,
-    ``projections`` the convolutions of which a shortcut is made. ``weight_bytes`` is all weights in
-    float32, ``peak_activation_bytes`` the most that values alive at the same time take for one
-    picture.
+    ``projections`` the convolutions of which a shortcut is made. ``weight_bytes`` is all weights,
+    ``peak_activation_bytes`` the most that values alive at the same time take for one picture.
     """
 
     height: int
@@ -54,7 +56,6 @@ def summarize(graph: Graph, height: int, width: int) -> NetworkSummary:
     layers = tuple(_layer(node, types) for node in graph.nodes)
     weighted = [layer for layer in layers if layer.operator in ("convolution", "linear")]
     projections = _projections(graph)
-    weights = sum(_elements(types[value.name]) for value in graph.parameters)
     return NetworkSummary(
         height=height,
         width=width,
@@ -63,8 +64,8 @@ def summarize(graph: Graph, height: int, width: int) -> NetworkSummary:
         projections=len(projections),
         parameters=sum(layer.parameters for layer in layers),
         multiply_accumulates=sum(layer.multiply_accumulates for layer in layers),
-        weight_bytes=4 * weights,
-        peak_activation_bytes=4 * _peak(graph, types),
+        weight_bytes=memory_bytes(value.type for value in graph.parameters),
+        peak_activation_bytes=peak_activation_bytes(graph, types),
     )
 
 
@@ -117,11 +118,23 @@ def _elements_of(shape: tuple[int | None, ...]) -> int:
     return math.prod(size or 0 for size in shape)
 
 
-def _peak(graph: Graph, types: dict[str, TensorType]) -> int:
-    """Return the most elements that are alive at once, in-place work not counted."""
-    alive = peak = sum(_elements(types[value.name]) for value in graph.inputs)
+def memory_bytes(types: Iterable[TensorType]) -> int:
+    """Return the memory of tensors of the given types, all sizes known."""
+    return sum(_elements(type_) * np.dtype(type_.dtype).itemsize for type_ in types)
+
+
+def peak_activation_bytes(graph: Graph, types: Mapping[str, TensorType]) -> int:
+    """Return the most memory that is in use at once, in-place work not counted.
+
+    ``types`` are those of every value, all sizes known.
+    """
+
+    def size(names: Iterable[str]) -> int:
+        return memory_bytes(types[name] for name in names)
+
+    alive = peak = size(value.name for value in graph.inputs)
     for node, ends in zip(graph.nodes, last_uses(graph), strict=True):
-        alive += sum(_elements(types[name]) for name in node.outputs)
+        alive += size(node.outputs)
         peak = max(peak, alive)
-        alive -= sum(_elements(types[name]) for name in ends)
+        alive -= size(ends)
     return peak

@@ -23,8 +23,10 @@ from lushan.models.config import ModelConfig
 from lushan.models.initialize import initial_weights
 from lushan.models.labels import Labels, cifar10, labels_for
 from lushan.models.model_folder import CONFIG, read_model_folder
+from lushan.models.quantized import is_quantized, quantized_graph
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
+from lushan.models.summary import memory_bytes
 
 DEFAULT = "default"
 CUSTOM = "resnet"  # the architecture of one's own design: ``model_args`` describes it
@@ -53,6 +55,16 @@ class Model:
     weights: Mapping[str, Array]
     labels: Labels
     preprocessing: Preprocessing
+
+    @property
+    def weight_bytes(self) -> int:
+        """The memory that the weights take as they are stored."""
+        return memory_bytes(value.type for value in self.graph.parameters)
+
+    @property
+    def precision(self) -> str:
+        """What the network computes on: "float32", or "int8" where it is quantised."""
+        return "int8" if "int8" in {v.type.dtype for v in self.graph.parameters} else "float32"
 
 
 def bundled_names() -> list[str]:
@@ -220,10 +232,13 @@ def _assemble(
     with _naming(described):
         network = describe_network(config)
         graph = build(network)
+        if is_quantized(config):
+            graph = quantized_graph(graph, tensors)
     source = str(described)
     preprocessing = Preprocessing.from_pretrained_cfg(config.pretrained_cfg, source=source)
     shapes = {value.name: tuple(n or 0 for n in value.type.shape) for value in graph.parameters}
-    parameters = checkpoint.to_parameters(tensors, shapes, source=str(weights))
+    int8 = {value.name for value in graph.parameters if value.type.dtype == "int8"}
+    parameters = checkpoint.to_parameters(tensors, shapes, source=str(weights), int8=int8)
     return Model(
         name=name,
         config=replace(config, num_classes=network.classes),

@@ -2,11 +2,11 @@
 
 A pass maps (graph, weights) to (graph, weights) with the same meaning; it never runs a network.
 The graph is verified before the first pass and after each one, so a wrong pass is found at once.
+New weights are computed from the old ones and the graph alone, so they keep the origin.
 
 One more stands apart, because it changes the numbers and must be told the ranges of values:
 ``quantize``. It comes after all the others (``apply_and_quantize``), and the others leave alone
 what it made, so an engine that applies them takes a quantised graph like any.
-New weights are computed from the old ones and the graph alone, so they keep the origin.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def quantize(
     read = [name for name in dict.fromkeys((*names, *graph.outputs)) if name in rewriter.types]
     declared = tuple(Value(name, rewriter.types[name]) for name in read)
     rewritten = Graph(graph.inputs, declared, tuple(rewriter.nodes), graph.outputs)
+    # Of no origin: these numbers depend on ``parameters`` too.
     return rewritten, derived(weights, rewriter.new, iter(read))
 
 

@@ -53,11 +53,16 @@ def quantize(x: Floats, scale: Floats, zero_point: Floats) -> Bytes:
     be.
     """
     check_parameters("quantize", scale=scale, zero_point=zero_point, x=x)
-    reciprocal = (1.0 / scale.astype(np.float64)).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        v = x * reciprocal
+        v = x * reciprocal(scale)
         v += zero_point
     return round_to_bytes(v)
+
+
+def reciprocal(scale: Floats) -> Floats:
+    """Return 1 / scale, rounded to float32 once."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / scale.astype(np.float64)).astype(np.float32)
 
 
 def dequantize(q: Bytes, scale: Floats, zero_point: Floats) -> Floats:
