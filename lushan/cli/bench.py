@@ -77,8 +77,8 @@ def infer(
     """Measure recognition: milliseconds per batch, beside other runtimes with --peers.
 
     --model also takes an architecture such as resnet50, which gets random weights: they take as
-    long; with --precision int8 it is quantised on random pictures. A peer that fails, or computes something else, is told on stderr and left out; the exit
-    status is then 1.
+    long; with --precision int8 it is quantised on random pictures. A peer that fails, or computes
+    something else, is told on stderr and left out; the exit status is then 1.
     """
     from lushan.bench.infer import measure
     from lushan.bench.peers import PEERS
@@ -141,8 +141,9 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def _print(record: dict[str, Any]) -> None:
     print(
-        f"{record['model']} ({record['weights']}), {record['precision']}, batch {record['batch']} of "
-        f"{record['height']}×{record['width']}, threads {record['threads']}, runs {record['runs']}"
+        f"{record['model']} ({record['weights']}), {record['precision']}, "
+        f"batch {record['batch']} of {record['height']}×{record['width']}, "
+        f"threads {record['threads']}, runs {record['runs']}"
     )
     print(f"\n{'':<30}{'median ms':>10}{'least ms':>10}{'ratio':>7}  setting")
     _print_row(f"lushan {record['engine']}", record, "")
