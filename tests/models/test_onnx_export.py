@@ -77,7 +77,7 @@ def test_prelu_of_features() -> None:
 
 def test_only_operators_of_training_and_of_passes_are_left_out() -> None:
     left_out = {"batch_norm_training", "cross_entropy", "fused_convolution"}  # the last: of passes
-    on_bytes = {name for name, operator in OPERATORS.items() if operator.elements}
+    on_bytes = {name for name, operator in OPERATORS.items() if operator.elements}  # another file
     assert OPERATORS.keys() - CONVERSIONS.keys() == left_out | on_bytes
 
 
