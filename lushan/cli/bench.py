@@ -8,7 +8,6 @@ from dataclasses import asdict
 from enum import Enum
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from lushan.cli.options import (
@@ -25,9 +24,8 @@ from lushan.cli.progress import progress_bar
 from lushan.engines import ENGINES
 from lushan.errors import UsageError
 from lushan.models.resnet import ARCHITECTURES
-from lushan.models.zoo import Model, load_model, random_model
-from lushan.quantization.calibration import LEAST_PICTURES, calibrate
-from lushan.quantization.quantized_model import quantize_model
+from lushan.models.zoo import load_model, random_model
+from lushan.quantization.quantized_model import quantize_on_noise
 from lushan.recognizer import Recognizer
 
 SEED = 0
@@ -90,7 +88,7 @@ def infer(
         pictures = None if size is None else _parse_size(size)
         loaded = random_model(model, seed=SEED) if random else load_model(model)
         if random and precision is Precision.int8:
-            loaded = _quantized(loaded, threads)
+            loaded = quantize_on_noise(loaded, seed=SEED, threads=threads)
         if precision is not None:
             chosen["precision"] = precision.value
         with (
@@ -119,14 +117,6 @@ def infer(
         _print(record)
     if result.refused:
         raise typer.Exit(1)
-
-
-def _quantized(model: Model, threads: int | None) -> Model:
-    """Return a model of random weights on bytes, calibrated on random pictures."""
-    random = np.random.default_rng(SEED)
-    size = (model.preprocessing.height, model.preprocessing.width, 3)
-    pictures = [random.integers(0, 256, size, dtype=np.uint8) for _ in range(LEAST_PICTURES)]
-    return quantize_model(model, calibrate(model, pictures, threads=threads), "minmax")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

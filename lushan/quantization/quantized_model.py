@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from lushan import passes
 from lushan.models.quantized import quantization_config
 from lushan.models.zoo import Model
-from lushan.quantization.calibration import Calibration, choose_parameters
+from lushan.quantization.calibration import (
+    LEAST_PICTURES,
+    Calibration,
+    calibrate,
+    choose_parameters,
+)
 
 
 def quantize_model(model: Model, found: Calibration, method: str) -> Model:
@@ -22,3 +29,14 @@ def quantize_model(model: Model, found: Calibration, method: str) -> Model:
     how: Mapping[str, object] = quantization_config(method=method, pictures=found.pictures)
     config = replace(model.config, extra={**model.config.extra, **how})
     return replace(model, config=config, graph=graph, weights=weights)
+
+
+def quantize_on_noise(model: Model, *, seed: int, threads: int | None = None) -> Model:
+    """Return ``model`` on bytes, for ranges that random pictures have: for benchmarks.
+
+    It takes as long as one that was calibrated with care.
+    """
+    random = np.random.default_rng(seed)
+    size = (model.preprocessing.height, model.preprocessing.width, 3)
+    pictures = [random.integers(0, 256, size, dtype=np.uint8) for _ in range(LEAST_PICTURES)]
+    return quantize_model(model, calibrate(model, pictures, threads=threads), "minmax")
