@@ -1,8 +1,8 @@
 """The passes, in the order they run, each with the reason for its place.
 
 A pass maps (graph, weights) to (graph, weights) with the same meaning; it never runs a network.
-The graph is verified before the first pass, and after each that changed it: a wrong pass is found at
-once.
+The graph is verified before the first pass, and after each that changed it: a wrong pass is found
+at once.
 New weights are computed from the old ones and the graph alone, so they keep the origin.
 
 One more stands apart, because it changes the numbers and must be told the ranges of values:
