@@ -3,10 +3,12 @@
 
     python scripts/fuzz.py weights model.th --count 2000 --seed 0
     python scripts/fuzz.py pictures photos/*.jpg --count 2000
+    python scripts/fuzz.py models int8/model.safetensors int8/config.json
 
 ``count`` is shared among the files. Every damaged file must end in an answer or in an error that
-names it. Prints how they ended, the peak of memory and the slowest reading; exits with 1, and keeps
-the file, when one ended otherwise.
+names it; in a model folder, where the other file stays sound, in an error that names the folder.
+Prints how they ended, the peak of memory and the slowest reading; exits with 1, and keeps the file,
+when one ended otherwise.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from __future__ import annotations
 import argparse
 import collections
 import resource
+import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as pytest does: run from a checkout
@@ -43,7 +48,25 @@ def read_picture(path: Path) -> None:
     Preprocessing()(decode(path))
 
 
-READERS: dict[str, Callable[[Path], None]] = {"weights": read_weights, "pictures": read_picture}
+def read_model(path: Path) -> None:
+    """Load the model folder that the file is in, and have it look at a small picture."""
+    from lushan.engines import ENGINES
+    from lushan.models.resnet_graph import INPUT
+    from lushan.models.zoo import load_model
+
+    model = load_model(path.parent)
+    program = ENGINES["cpu"](model.graph, model.weights, threads=1)
+    try:
+        program({INPUT: np.ones((1, 32, 32, 3), np.float32)})
+    finally:
+        program.close()
+
+
+READERS: dict[str, Callable[[Path], None]] = {
+    "weights": read_weights,
+    "pictures": read_picture,
+    "models": read_model,
+}
 
 
 def main() -> int:
@@ -65,6 +88,8 @@ def main() -> int:
     for index, file in enumerate(arguments.files):
         count = len(range(index, arguments.count, len(arguments.files)))
         path = folder / file.name
+        if read is read_model:
+            shutil.copytree(file.parent, folder, dirs_exist_ok=True)
         for number, damaged in enumerate(
             corruptions(file.read_bytes(), count, arguments.seed + index)
         ):
@@ -91,7 +116,8 @@ def _ending(read: Callable[[Path], None], path: Path) -> str:
     try:
         read(path)
     except LushanError as error:
-        return error.template if str(path) in str(error) else "AN ERROR WITHOUT THE NAME"
+        name = path.parent if read is read_model else path
+        return error.template if str(name) in str(error) else "AN ERROR WITHOUT THE NAME"
     except BaseException:
         traceback.print_exc()
         return "A CRASH"

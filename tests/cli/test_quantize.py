@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import lushan
 from lushan.cli.quantize import Method, spread
@@ -61,6 +62,23 @@ def test_every_verb_takes_the_result(
     assert [counts["top1"], counts["top5"]] == record["evaluation"]["int8"]
     again = run("quantize", out, "--calibrate", labelled, "-o", tmp_path / "again")
     assert "quantised already" in again.err
+
+
+def test_the_command_line_and_the_library_give_the_same_bits(
+    run, labelled: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8"
+    assert run("quantize", model_folder, "--calibrate", labelled, "-o", out).status == 0
+    paths = sorted(labelled.glob("*/*.png"))
+    for engine, threads in (("cpu", 1), ("cpu", 3), ("reference", None)):
+        with lushan.load(out, engine=engine, threads=threads) as recognizer:
+            alone = [recognizer.classify(path) for path in paths]
+            together = list(recognizer.classify_many(paths))
+        assert together == alone
+        result = run("classify", *paths, "--model", out, "--format", "jsonl")
+        told = [json.loads(line)["predictions"] for line in result.out.splitlines()]
+        expected = [[p.probability for p in predictions] for predictions in alone]
+        assert [[p["probability"] for p in predictions] for predictions in told] == expected
 
 
 @pytest.mark.parametrize("method", Method)
@@ -129,6 +147,58 @@ def test_what_cannot_be_done_leaves_nothing(
     assert "至少需要 2 张" in run(
         "quantize", model_folder, "--calibrate", one, "-o", out, "--lang", "zh"
     ).err  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("conv1.weight", np.nan, "NaN or infinity in (1): conv1.weight"),
+        ("bn1.bias", -100.0, "its value relu is 0.0 at every pixel of the 3 calibration pictures"),
+        ("conv1.weight", 3e38, "its value relu is not a finite number on the calibration pictures"),
+    ],
+)
+def test_weights_that_cannot_be_quantised(
+    run, pictures: Path, model_folder: Path, tmp_path: Path, name: str, values: float, message: str
+) -> None:
+    folder, out = tmp_path / "model", tmp_path / "int8"
+    shutil.copytree(model_folder, folder)
+    change(folder, name, values)
+    result = run("quantize", folder, "--calibrate", pictures, "-o", out)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("relu.scale", None, "missing tensors (1): relu.scale"),
+        ("relu.scale", 0.0, "scales that are 0 or below in (1): relu.scale"),
+        ("conv1.weight_scale", np.nan, "NaN or infinity in (1): conv1.weight_scale"),
+    ],
+)
+def test_a_quantised_model_without_a_sound_scale_is_refused(
+    run, pictures: Path, model_folder: Path, tmp_path: Path,
+    name: str, values: float | None, message: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "int8"
+    assert run("quantize", model_folder, "--calibrate", pictures, "-o", out).status == 0
+    change(out, name, values)
+    result = run("classify", pictures / "a.png", "--model", out)
+    assert (result.status, result.out) == (2, "")
+    assert f"{out / 'model.safetensors'}: " in result.err
+    assert message in result.err
+
+
+def change(folder: Path, name: str, values: float | None) -> None:
+    """Set all numbers of one tensor of a model folder, or take the tensor away."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if values is None:
+        del tensors[name]
+    else:
+        tensors[name] = np.full_like(tensors[name], values)
+    save_file(tensors, path)
 
 
 def test_the_float32_model_is_not_overwritten(

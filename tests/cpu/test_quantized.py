@@ -152,6 +152,25 @@ def test_whole_networks(target: Target, name: str, size: int) -> None:
         np.testing.assert_array_equal(np.concatenate(alone), exact)
 
 
+@every_way
+def test_memory_before_a_run_does_not_matter(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halos hold the byte that stands for 0, whatever lay there; nothing else is read unwritten."""
+    graph, weights, x, exact = network("resnet20_cifar", 32)
+    program = executor.compile(graph, weights, threads=2, target=target)
+    borrow = executor.CpuProgram._borrow
+    for byte in (0, 255, 127):
+
+        def filled(self: executor.CpuProgram, size: int, byte: int = byte) -> Any:
+            arena = borrow(self, size)
+            arena[:] = byte
+            return arena
+
+        monkeypatch.setattr(executor.CpuProgram, "_borrow", filled)
+        np.testing.assert_array_equal(program({INPUT: x})[graph.outputs[0]], exact)
+
+
 def test_pictures_that_are_only_quantised_are_not_copied() -> None:
     graph, weights, x, exact = network("resnet20_cifar", 32)
     program = executor.compile(graph, weights, threads=1)
