@@ -35,9 +35,9 @@ class GraphBuilder:
         self._inputs.append(Value(name, self._types[name]))
         return name
 
-    def parameter(self, name: str, shape: tuple[int, ...]) -> str:
-        """Add a float32 parameter."""
-        self._types[name] = TensorType(shape)
+    def parameter(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
+        """Add a parameter."""
+        self._types[name] = TensorType(shape, dtype)
         self._parameters.append(Value(name, self._types[name]))
         return name
 

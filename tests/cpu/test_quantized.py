@@ -44,17 +44,7 @@ class Builder(GraphBuilder):
     def add(self, name: str, array: Any, dtype: str = "float32") -> str:
         array = np.asarray(array, dtype)
         self.weights[name] = array
-        if dtype == "float32":
-            return self.parameter(name, array.shape)
-        return self.byte_parameter(name, array.shape, dtype)
-
-    def byte_parameter(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
-        self.parameter(name, shape)
-        value = self._parameters.pop()
-        typed = replace(value.type, dtype=dtype)
-        self._parameters.append(replace(value, type=typed))
-        self._types[name] = typed
-        return name
+        return self.parameter(name, array.shape, dtype)
 
     def numbers(self, name: str, shape: tuple[int, ...] = (), *, whole: bool = True) -> list[str]:
         """Add a scale and a zero point."""
