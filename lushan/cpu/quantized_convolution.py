@@ -18,9 +18,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu import convolution
+from lushan.cpu import convolution_loops as loops
 from lushan.cpu.byte_emit import QUAD, ByteEmitter, weight_bytes
-from lushan.cpu.convolution import ConvolutionEmitter, Geometry, convolution_arguments
+from lushan.cpu.convolution import Geometry, convolution_arguments
 from lushan.cpu.emit import F32, I8, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
@@ -28,9 +28,9 @@ from lushan.cpu.tiling import L2_BYTES, Tile, choose_byte_tile, unrolling
 
 
 class Argument(IntEnum):
-    """The arguments after those of ``convolution.Argument``."""
+    """The arguments after those of ``convolution_loops.Argument``."""
 
-    MULTIPLIER = max(convolution.Argument) + 1  # [OC/NR, NR], as the offset
+    MULTIPLIER = max(loops.Argument) + 1  # [OC/NR, NR], as the offset
     OFFSET = MULTIPLIER + 1
     NUMBERS = OFFSET + 1  # the multiplier of the shortcut, and the least byte of y
 
@@ -131,7 +131,7 @@ def quantized_convolution_task(
         x, y, residual, geometry, kernel, group, target, threads
     )
     arguments |= {
-        convolution.Argument.WEIGHTS: packed.weights,
+        loops.Argument.WEIGHTS: packed.weights,
         Argument.MULTIPLIER: packed.multiplier,
         Argument.OFFSET: packed.offset,
         Argument.NUMBERS: packed.numbers,
@@ -139,7 +139,7 @@ def quantized_convolution_task(
     return Task(kernel, arguments, chunks)
 
 
-class _Emitter(ConvolutionEmitter):
+class _Emitter(loops.ConvolutionEmitter):
     element = I8
     unit = QUAD
     line = 64

@@ -1,0 +1,289 @@
+"""The loops of a direct convolution: chunks, panels, tiles, the window, and the terms of a sum.
+
+What one step of the sum is, and what becomes of the sum, is float32 here; kernels on bytes say
+something else (``quantized_convolution``). See ``convolution`` for what is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Any
+
+from lushan.cpu.activation import activate
+from lushan.cpu.emit import F32, I64, KernelEmitter, Value
+from lushan.cpu.tiling import LINE, PREFETCHING_TILES
+
+
+class Argument(IntEnum):
+    """The task's arguments, by place. Strides are in elements."""
+
+    X = 0  # and X + 1: base and offset of the window of the first output pixel
+    WEIGHTS = 2
+    BIAS = 3
+    Y = 4  # and Y + 1
+    RESIDUAL = 6  # and RESIDUAL + 1
+    X_ROW = 8  # from the window of one output row to that of the next
+    Y_ROW = auto()
+    RESIDUAL_ROW = auto()
+    X_IMAGE = auto()
+    Y_IMAGE = auto()
+    RESIDUAL_IMAGE = auto()
+    X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
+    ROWS_PER_IMAGE = auto()
+    ROWS = auto()  # of all pictures
+    WIDTH = auto()  # pixels of an output row, at least the tile's
+    ROWS_PER_CHUNK = auto()
+    ROW_CHUNKS = auto()
+    BLOCKS_PER_CHUNK = auto()
+    BLOCKS = auto()  # panels of NR output channels
+    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A pointer that moves by ``step`` elements on each turn of the inner loop.
+
+    ``lines`` cache lines from there on are prefetched.
+    """
+
+    start: Value
+    step: Value
+    lines: int
+
+
+class ConvolutionEmitter:
+    """Emits the loops; what a step of the sum and the end of it are, subclasses may say.
+
+    ``kernel`` is a ConvolutionKernel or one like it. Of input and weights ``element`` is the type;
+    a step takes ``unit`` elements of a pixel and ``step`` of the panel.
+    """
+
+    element: Value = F32
+    output: Value = F32
+    unit = 1
+    line = LINE
+
+    def __init__(self, kernel: Any, e: KernelEmitter) -> None:
+        self.kernel = kernel
+        self.target = e.target
+        self.e = e
+        self.nr = kernel.tile.vectors * e.target.lanes
+        self.step = self.nr
+        self.x = e.pointer(Argument.X, self.element)
+        self.y = e.pointer(Argument.Y, self.output)
+        self.residual = e.pointer(Argument.RESIDUAL, self.element) if kernel.residual else None
+        self.weights = e.absolute(Argument.WEIGHTS, self.element)
+
+    def emit(self) -> str:
+        """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
+        e = self.e
+        group, part = e.divide(e.chunk, e.argument(Argument.ROW_CHUNKS))
+        first_block = e.mul(group, e.argument(Argument.BLOCKS_PER_CHUNK))
+        last_block = e.lesser(
+            e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
+        )
+        first_row = e.mul(part, e.argument(Argument.ROWS_PER_CHUNK))
+        last_row = e.lesser(
+            e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
+        )
+        # What this thread is likely to need after this chunk.
+        later = e.add(e.chunk, e.argument(Argument.THREADS))
+        later_group, later_part = e.divide(later, e.argument(Argument.ROW_CHUNKS))
+        blocks_ahead = e.mul(e.sub(later_group, group), e.argument(Argument.BLOCKS_PER_CHUNK))
+        weights_ahead = e.mul(blocks_ahead, self.kernel.panel(self.target))
+        later_row = e.mul(later_part, e.argument(Argument.ROWS_PER_CHUNK))
+
+        def rows(row: Value) -> None:
+            turn = e.sub(row, first_row)
+            following = e.add(row, 1)
+            is_inside = e.builder.icmp_signed("<", following, last_row)
+            following = e.builder.select(is_inside, following, later_row)
+            window = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+            following_window = self._start(following, Argument.X_IMAGE, Argument.X_ROW)
+            input_ahead = e.sub(following_window, window)
+
+            def panels(block: Value) -> None:
+                is_first = e.builder.icmp_signed("==", block, first_block)
+                self._row(
+                    block, row, turn, weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
+                )
+
+            e.loop(first_block, last_block, panels)
+
+        e.loop(first_row, last_row, rows)
+        return e.text()
+
+    def _start(self, row: Value, image_stride: Argument, row_stride: Argument) -> Value:
+        """Return the elements before output row ``row`` of all pictures, in a plane."""
+        e = self.e
+        image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
+        return e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
+
+    def _row(
+        self, block: Value, row: Value, turn: Value, weights_ahead: Value, input_ahead: Value
+    ) -> None:
+        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel.
+
+        ``weights_ahead`` is from a panel to the one needed later, ``input_ahead`` from the window
+        of this row to that of the next; 0 where nothing of it is to be fetched.
+        """
+        e = self.e
+        x_start = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
+        y_start = self._start(row, Argument.Y_IMAGE, Argument.Y_ROW)
+        residual_start = self._start(row, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
+        width = e.argument(Argument.WIDTH)
+        pixels = self.kernel.tile.pixels
+        panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
+
+        def tile(start: Value) -> None:
+            first = e.lesser(start, e.sub(width, pixels))
+            x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
+            place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
+            y = e.offset(self.y, e.add(y_start, place))
+            residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
+            done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
+            streams = [
+                _Stream(panel, e.integer(self.kernel.turn(self.target) * self.step), 0),
+                *self._weights_stream(panel, weights_ahead, done),
+                self._input_stream(x, input_ahead),
+            ]
+            if residual is not None:
+                self._fetch(residual)
+            sums = self._sum(x, streams, block)
+            self._finish(sums, y, residual, block)
+
+        e.loop(0, width, tile, step=pixels)
+
+    def _fetch(self, residual: Value) -> None:
+        """Ask for the residual of a tile, which is needed when its sums are done."""
+        for m in range(self.kernel.tile.pixels):
+            for line in range(0, self.nr, self.line):
+                at = m * self.kernel.output_pixel + line
+                self.e.prefetch(residual, at, level=1)
+
+    def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
+        """Return what the first tiles of a panel fetch of a later one: each its share."""
+        if not self.kernel.prefetch:
+            return []
+        e = self.e
+        steps = self.kernel.turn(self.target)
+        lines = max(1, steps * self.step // self.line // PREFETCHING_TILES)
+        share = self.kernel.panel(self.target) // PREFETCHING_TILES
+        tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
+        active = e.builder.icmp_signed("<", tile, I64(PREFETCHING_TILES))
+        start = e.offset(panel, e.add(ahead, e.mul(tile, share)))
+        return [_Stream(start, e.builder.select(active, I64(lines * self.line), I64(0)), lines)]
+
+    def _input_stream(self, x: Value, ahead: Value) -> _Stream:
+        """Return what a tile fetches of the next row: the last row of the window below its own.
+
+        Those pixels follow each other in memory. Another thread may have written them, or they
+        are many kilobytes apart: the processor does not see by itself what comes next.
+        """
+        e, kernel = self.e, self.kernel
+        turns = math.prod(kernel.window) * kernel.terms // kernel.turn(self.target)
+        lines = -(-kernel.tile.pixels * kernel.pixel // (self.line * turns))
+        last_row = e.mul(e.argument(Argument.X_KERNEL_ROW), kernel.window[0] - 1)
+        active = e.builder.icmp_signed("!=", ahead, I64(0))
+        start = e.builder.select(active, e.add(ahead, last_row), I64(0))
+        step = e.builder.select(active, I64(lines * self.line), I64(0))
+        return _Stream(e.offset(x, start), step, lines)
+
+    def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
+        """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
+
+        The pointers of ``streams``, the panel's first, move along with the sum.
+        """
+        e, kernel = self.e, self.kernel
+        kh, kw = kernel.window
+        sums = self._starts(block) * kernel.tile.pixels
+        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
+
+        def window_row(row: Value, *carried: Value) -> list[Value]:
+            line = e.offset(x, e.mul(row, kernel_row))
+            return e.loop(
+                0,
+                kw,
+                lambda column, *carried: self._terms(
+                    e.offset(line, e.mul(column, kernel.tap)), streams, carried
+                ),
+                carried=carried,
+            )
+
+        pointers = [stream.start for stream in streams]
+        return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
+
+    def _starts(self, block: Value) -> list[Value]:
+        """Return what the sums of a pixel start with: the bias."""
+        e, lanes = self.e, self.target.lanes
+        bias = e.offset(e.absolute(Argument.BIAS), e.mul(block, self.nr))
+        return [e.load(bias, v * lanes) for v in range(self.kernel.tile.vectors)]
+
+    def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
+        e, kernel = self.e, self.kernel
+        steps = kernel.turn(self.target)
+
+        def turn(channel: Value, *carried: Value) -> list[Value]:
+            pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
+            x_here = e.offset(x, e.mul(channel, self.unit))
+            for pointer, stream in zip(pointers, streams, strict=True):
+                for line in range(stream.lines):
+                    e.prefetch(pointer, line * self.line)
+            for step in range(steps):
+                weights = e.offset(pointers[0], step * self.step)
+                self._step(e.offset(x_here, step * self.unit), weights, sums)
+            moved = [
+                e.offset(pointer, stream.step)
+                for pointer, stream in zip(pointers, streams, strict=True)
+            ]
+            return [*moved, *sums]
+
+        return e.loop(0, kernel.terms, turn, step=steps, carried=carried)
+
+    def _step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+        """One step of the sums: NV vectors of weights against MR input numbers."""
+        e, vectors = self.e, self.kernel.tile.vectors
+        loaded = [e.load(weights, v * self.target.lanes) for v in range(vectors)]
+        for m in range(self.kernel.tile.pixels):
+            number = e.broadcast(x, m * self.kernel.pixel)
+            for v in range(vectors):
+                place = m * vectors + v
+                sums[place] = e.fma(number, loaded[v], sums[place])
+
+    def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
+        """Add the residual, apply the activation, store; the last panel may be partly filled."""
+        e = self.e
+        rest = self.kernel.output_channels % self.nr
+        if not rest:
+            self._store(sums, y, residual, self.nr, block)
+            return
+        blocks = self.kernel.blocks(self.target)
+        if blocks == 1:
+            self._store(sums, y, residual, rest, block)
+            return
+        is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
+        e.choose(
+            is_last,
+            lambda: self._store(sums, y, residual, rest, block),
+            lambda: self._store(sums, y, residual, self.nr, block),
+        )
+
+    def _store(
+        self, sums: list[Value], y: Value, residual: Value | None, channels: int, block: Value
+    ) -> None:
+        e, lanes = self.e, self.target.lanes
+        for place, total in enumerate(sums):
+            m, v = divmod(place, self.kernel.tile.vectors)
+            used = min(lanes, channels - v * lanes)
+            if used <= 0:
+                continue
+            at = m * self.kernel.output_pixel + v * lanes
+            if residual is not None:
+                joined = e.builder.fadd(total, e.load(residual, at, lanes=used))
+            else:
+                joined = total
+            result = activate(e, self.kernel.activation, joined, self.kernel.slope)
+            e.store(result, y, at, lanes=used)
