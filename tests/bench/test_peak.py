@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lushan.bench.peak import MultiplyAddKernel, Peak
+from lushan.bench.peak import STEPS, MultiplyAddKernel, Peak
 from lushan.cpu import llvm
+from lushan.cpu.byte_emit import weight_bytes
 from lushan.cpu.target import LEVELS, detect
 from lushan.errors import UsageError
 
@@ -17,6 +18,18 @@ def test_the_sums_are_those_of_the_recurrence() -> None:
     accumulators = detect().registers - 4
     limit = 1e-3 / (1 - 1e-3)  # where s → a·s + b ends, from anywhere
     np.testing.assert_allclose(peak.result(), accumulators * limit, rtol=1e-5)
+
+
+def test_the_sums_of_bytes_are_counted() -> None:
+    peak = Peak("int8")
+    assert peak() > 1e6
+    target = detect()
+    accumulators = target.registers - 4 - 2 * (weight_bytes(target) - 1)
+    # Weights are bytes of 1, or pairs of them as int16: 257.
+    weight = 1 if weight_bytes(target) == 1 else 257
+    expected = accumulators * STEPS * 4 * weight
+    assert expected < 2**31
+    np.testing.assert_array_equal(peak.result().view(np.int32), expected)
 
 
 @pytest.mark.parametrize("level", LEVELS)
