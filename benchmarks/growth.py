@@ -1,8 +1,8 @@
 """How the time of a picture grows with the batch, the size and the number of threads, as a plot.
 
-Run: python benchmarks/growth.py [--model resnet50] [--rounds 3] [-o docs/growth.svg]
+Run: python benchmarks/growth.py [--model resnet50] [--rounds 2] [-o docs/growth.svg]
 Batches of 1 to 64 pictures of the network's own size, and single pictures of 64 to 512 rows and
-columns, each on one thread and on two, in turn; less than a minute at three rounds. It prints the
+columns, each on one thread and on two, in turn; less than a minute at two rounds. It prints the
 medians, and draws them. The drawing has no background: it is for light and dark pages.
 """
 
@@ -174,7 +174,7 @@ def print_table(title: str, curves: Curves) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50", help="an architecture")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--note", default="", help="what to write below: machine and date")
     parser.add_argument("-o", "--output", type=Path, help="of the drawing; none without it")
     options = parser.parse_args()

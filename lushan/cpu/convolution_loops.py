@@ -1,7 +1,9 @@
-"""The loops of a direct convolution: chunks, panels, tiles, the window, and the terms of a sum.
+"""The loops of a direct convolution, whatever its numbers are: float32, or bytes and int8.
 
-What one step of the sum is, and what becomes of the sum, is float32 here; kernels on bytes say
-something else (``quantized_convolution``). See ``convolution`` for what is computed.
+A kernel goes through rectangles of output rows × panels of output channels. In a row it makes tiles
+of MR pixels × NV vectors of channels, with all their sums in registers, one long sum each. What
+one step of a sum is, how sums start and what becomes of them say ``convolution`` and
+``quantized_convolution``. The input has its padding in memory already, so no border is checked.
 """
 
 from __future__ import annotations
@@ -9,37 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum, auto
-from typing import Any
 
-from lushan.cpu.activation import activate
-from lushan.cpu.emit import F32, I64, KernelEmitter, Value
-from lushan.cpu.tiling import LINE, PREFETCHING_TILES
+from llvmlite import ir
 
-
-class Argument(IntEnum):
-    """The task's arguments, by place. Strides are in elements."""
-
-    X = 0  # and X + 1: base and offset of the window of the first output pixel
-    WEIGHTS = 2
-    BIAS = 3
-    Y = 4  # and Y + 1
-    RESIDUAL = 6  # and RESIDUAL + 1
-    X_ROW = 8  # from the window of one output row to that of the next
-    Y_ROW = auto()
-    RESIDUAL_ROW = auto()
-    X_IMAGE = auto()
-    Y_IMAGE = auto()
-    RESIDUAL_IMAGE = auto()
-    X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
-    ROWS_PER_IMAGE = auto()
-    ROWS = auto()  # of all pictures
-    WIDTH = auto()  # pixels of an output row, at least the tile's
-    ROWS_PER_CHUNK = auto()
-    ROW_CHUNKS = auto()
-    BLOCKS_PER_CHUNK = auto()
-    BLOCKS = auto()  # panels of NR output channels
-    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
+from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
+from lushan.cpu.sliding import Argument, SlidingKernel
+from lushan.cpu.target import Target
+from lushan.cpu.tiling import LINE_BYTES, PREFETCHING_TILES
 
 
 @dataclass(frozen=True)
@@ -54,28 +32,43 @@ class _Stream:
     lines: int
 
 
-class ConvolutionEmitter:
-    """Emits the loops; what a step of the sum and the end of it are, subclasses may say.
+class ConvolutionLoops:
+    """Emits a kernel; ``start``, ``step`` and ``store`` are left to say.
 
-    ``kernel`` is a ConvolutionKernel or one like it. Of input and weights ``element`` is the type;
-    a step takes ``unit`` elements of a pixel and ``step`` of the panel.
+    ``elements`` are the types of the numbers of x (weights have as many bytes) and of y; the
+    residual has that of x.
     """
 
-    element: Value = F32
-    output: Value = F32
-    unit = 1
-    line = LINE
-
-    def __init__(self, kernel: Any, e: KernelEmitter) -> None:
+    def __init__(
+        self,
+        kernel: SlidingKernel,
+        name: str,
+        target: Target,
+        elements: tuple[ir.Type, ir.Type],
+    ) -> None:
         self.kernel = kernel
-        self.target = e.target
-        self.e = e
-        self.nr = kernel.tile.vectors * e.target.lanes
-        self.step = self.nr
-        self.x = e.pointer(Argument.X, self.element)
-        self.y = e.pointer(Argument.Y, self.output)
-        self.residual = e.pointer(Argument.RESIDUAL, self.element) if kernel.residual else None
-        self.weights = e.absolute(Argument.WEIGHTS, self.element)
+        self.target = target
+        self.e = e = KernelEmitter(name, target)
+        self.nr = kernel.channels(target)
+        self.x = e.pointer(Argument.X, elements[0])
+        self.y = e.pointer(Argument.Y, elements[1])
+        self.residual = e.pointer(Argument.RESIDUAL, elements[0]) if kernel.residual else None
+        self.weights = e.absolute(Argument.WEIGHTS, elements[0])
+        self.line = LINE_BYTES // size_of(elements[0])
+
+    def start(self, block: Value) -> list[Value]:
+        """Return the MR·NV sums before the first term."""
+        raise NotImplementedError
+
+    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+        """Make one step of all sums: NV vectors of weights against MR input numbers."""
+        raise NotImplementedError
+
+    def store(
+        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
+    ) -> None:
+        """Turn sums into the first ``channels`` outputs of a panel, and store them."""
+        raise NotImplementedError
 
     def emit(self) -> str:
         """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
@@ -146,7 +139,7 @@ class ConvolutionEmitter:
             residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
             done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
             streams = [
-                _Stream(panel, e.integer(self.kernel.turn(self.target) * self.step), 0),
+                _Stream(panel, e.integer(self._turn_elements()), 0),
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
@@ -169,8 +162,7 @@ class ConvolutionEmitter:
         if not self.kernel.prefetch:
             return []
         e = self.e
-        steps = self.kernel.turn(self.target)
-        lines = max(1, steps * self.step // self.line // PREFETCHING_TILES)
+        lines = max(1, self._turn_elements() // self.line // PREFETCHING_TILES)
         share = self.kernel.panel(self.target) // PREFETCHING_TILES
         tile = e.lesser(e.divide(done, self.kernel.tile.pixels)[0], PREFETCHING_TILES)
         active = e.builder.icmp_signed("<", tile, I64(PREFETCHING_TILES))
@@ -184,13 +176,17 @@ class ConvolutionEmitter:
         are many kilobytes apart: the processor does not see by itself what comes next.
         """
         e, kernel = self.e, self.kernel
-        turns = math.prod(kernel.window) * kernel.terms // kernel.turn(self.target)
+        turns = math.prod(kernel.window) * kernel.steps // kernel.turn(self.target)
         lines = -(-kernel.tile.pixels * kernel.pixel // (self.line * turns))
         last_row = e.mul(e.argument(Argument.X_KERNEL_ROW), kernel.window[0] - 1)
         active = e.builder.icmp_signed("!=", ahead, I64(0))
         start = e.builder.select(active, e.add(ahead, last_row), I64(0))
         step = e.builder.select(active, I64(lines * self.line), I64(0))
         return _Stream(e.offset(x, start), step, lines)
+
+    def _turn_elements(self) -> int:
+        """Return the weights of a panel that one turn of the inner loop reads."""
+        return self.kernel.turn(self.target) * self.kernel.step * self.nr
 
     def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
@@ -199,7 +195,7 @@ class ConvolutionEmitter:
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
-        sums = self._starts(block) * kernel.tile.pixels
+        sums = self.start(block)
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
@@ -216,74 +212,55 @@ class ConvolutionEmitter:
         pointers = [stream.start for stream in streams]
         return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
 
-    def _starts(self, block: Value) -> list[Value]:
-        """Return what the sums of a pixel start with: the bias."""
-        e, lanes = self.e, self.target.lanes
-        bias = e.offset(e.absolute(Argument.BIAS), e.mul(block, self.nr))
-        return [e.load(bias, v * lanes) for v in range(self.kernel.tile.vectors)]
-
     def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
         e, kernel = self.e, self.kernel
         steps = kernel.turn(self.target)
 
-        def turn(channel: Value, *carried: Value) -> list[Value]:
+        def turn(first: Value, *carried: Value) -> list[Value]:
             pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
-            x_here = e.offset(x, e.mul(channel, self.unit))
+            x_here = e.offset(x, e.mul(first, kernel.step))
             for pointer, stream in zip(pointers, streams, strict=True):
                 for line in range(stream.lines):
                     e.prefetch(pointer, line * self.line)
             for step in range(steps):
-                weights = e.offset(pointers[0], step * self.step)
-                self._step(e.offset(x_here, step * self.unit), weights, sums)
+                here = e.offset(x_here, step * kernel.step)
+                self.step(here, e.offset(pointers[0], step * kernel.step * self.nr), sums)
             moved = [
                 e.offset(pointer, stream.step)
                 for pointer, stream in zip(pointers, streams, strict=True)
             ]
             return [*moved, *sums]
 
-        return e.loop(0, kernel.terms, turn, step=steps, carried=carried)
-
-    def _step(self, x: Value, weights: Value, sums: list[Value]) -> None:
-        """One step of the sums: NV vectors of weights against MR input numbers."""
-        e, vectors = self.e, self.kernel.tile.vectors
-        loaded = [e.load(weights, v * self.target.lanes) for v in range(vectors)]
-        for m in range(self.kernel.tile.pixels):
-            number = e.broadcast(x, m * self.kernel.pixel)
-            for v in range(vectors):
-                place = m * vectors + v
-                sums[place] = e.fma(number, loaded[v], sums[place])
+        return e.loop(0, kernel.steps, turn, step=steps, carried=carried)
 
     def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
-        """Add the residual, apply the activation, store; the last panel may be partly filled."""
+        """Store the outputs of a tile; the last panel may be partly filled."""
         e = self.e
         rest = self.kernel.output_channels % self.nr
         if not rest:
-            self._store(sums, y, residual, self.nr, block)
+            self.store(sums, y, residual, block, self.nr)
             return
         blocks = self.kernel.blocks(self.target)
         if blocks == 1:
-            self._store(sums, y, residual, rest, block)
+            self.store(sums, y, residual, block, rest)
             return
         is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
         e.choose(
             is_last,
-            lambda: self._store(sums, y, residual, rest, block),
-            lambda: self._store(sums, y, residual, self.nr, block),
+            lambda: self.store(sums, y, residual, block, rest),
+            lambda: self.store(sums, y, residual, block, self.nr),
         )
 
-    def _store(
-        self, sums: list[Value], y: Value, residual: Value | None, channels: int, block: Value
-    ) -> None:
-        e, lanes = self.e, self.target.lanes
-        for place, total in enumerate(sums):
-            m, v = divmod(place, self.kernel.tile.vectors)
-            used = min(lanes, channels - v * lanes)
-            if used <= 0:
-                continue
-            at = m * self.kernel.output_pixel + v * lanes
-            if residual is not None:
-                joined = e.builder.fadd(total, e.load(residual, at, lanes=used))
-            else:
-                joined = total
-            result = activate(e, self.kernel.activation, joined, self.kernel.slope)
-            e.store(result, y, at, lanes=used)
+    def each_vector(self, channels: int) -> list[tuple[int, int, int, int]]:
+        """Return what a store needs of every sum of a panel with so many real channels.
+
+        That is its number, its vector of the panel, its place after the first output, its lanes.
+        """
+        found = []
+        for number in range(self.kernel.tile.pixels * self.kernel.tile.vectors):
+            m, v = divmod(number, self.kernel.tile.vectors)
+            used = min(self.target.lanes, channels - v * self.target.lanes)
+            if used > 0:
+                place = m * self.kernel.output_pixel + v * self.target.lanes
+                found.append((number, v, place, used))
+        return found

@@ -21,15 +21,20 @@ from lushan.cpu.target import Target
 
 Value: TypeAlias = Any  # a value of llvmlite.ir, which has no types of its own
 
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
 ARENA, SCRATCH, FIRST_INPUT = 0, 1, 2  # what ``bases`` holds, in this order
 
 SIGNATURE = ir.FunctionType(ir.VoidType(), [I8.as_pointer().as_pointer(), I64.as_pointer(), I64])
 
 
+def size_of(element: ir.Type) -> int:
+    """Return the bytes of a number in memory."""
+    return 4 if element == F32 else int(element.width) // 8
+
+
 class KernelEmitter:
-    """Emits one kernel; ``text`` ends it. Sizes are in elements of float32."""
+    """Emits one kernel; ``text`` ends it. Sizes are in elements, of float32 unless said."""
 
     def __init__(self, name: str, target: Target) -> None:
         self.target = target
@@ -151,12 +156,12 @@ class KernelEmitter:
 
     # --- addresses ----------------------------------------------------------------------------
 
-    def absolute(self, index: int, element: Value = F32) -> Value:
-        """Return the element* whose address is the argument at ``index``."""
+    def absolute(self, index: int, element: ir.Type = F32) -> Value:
+        """Return the pointer whose address is the argument at ``index``."""
         return self.builder.inttoptr(self.argument(index), element.as_pointer())
 
-    def pointer(self, index: int, element: Value = F32) -> Value:
-        """Return the element* that the arguments (base, bytes) at ``index`` and after it name."""
+    def pointer(self, index: int, element: ir.Type = F32) -> Value:
+        """Return the pointer that the arguments (base, bytes) at ``index`` and after it name."""
         base = self.builder.load(self.builder.gep(self._bases, [self.argument(index)]))
         moved = self.builder.gep(base, [self.argument(index + 1)])
         return self.builder.bitcast(moved, element.as_pointer())
@@ -172,23 +177,33 @@ class KernelEmitter:
         lanes = self.target.lanes
         if isinstance(scalar, int | float):
             return ir.Constant(self.vector, [ir.Constant(F32, float(scalar))] * lanes)
-        single = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), scalar, I32(0))
+        return self.spread(scalar)
+
+    def spread(self, scalar: Value) -> Value:
+        """Return a vector of one scalar value, of any type."""
+        lanes = self.target.lanes
+        undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, I32(0))
         mask = ir.Constant(ir.VectorType(I32, lanes), [I32(0)] * lanes)
-        return self.builder.shuffle_vector(single, ir.Constant(self.vector, ir.Undefined), mask)
+        return self.builder.shuffle_vector(single, undefined, mask)
 
     def broadcast(self, pointer: Value, elements: Value = 0) -> Value:
         """Return a vector of the number at ``pointer`` + ``elements``."""
         return self.splat(self.builder.load(self.offset(pointer, elements), align=4))
 
     def load(self, pointer: Value, elements: Value = 0, *, lanes: int | None = None) -> Value:
-        """Load a vector; with ``lanes``, only so many numbers, and the rest is 0."""
-        full = self.target.lanes
+        """Load a vector of what a pointer points to.
+
+        With ``lanes``, only so many numbers, and the rest is 0.
+        """
+        full, element = self.target.lanes, pointer.type.pointee
+        vector, align = ir.VectorType(element, full), size_of(element)
         if lanes is None or lanes >= full:
-            place = self.builder.bitcast(self.offset(pointer, elements), self.vector.as_pointer())
-            return self.builder.load(place, align=4)
-        result = self.splat(0.0)
+            place = self.builder.bitcast(self.offset(pointer, elements), vector.as_pointer())
+            return self.builder.load(place, align=align)
+        result = ir.Constant(vector, None)
         for lane in range(lanes):
-            number = self.builder.load(self.offset(pointer, self.add(elements, lane)), align=4)
+            number = self.builder.load(self.offset(pointer, self.add(elements, lane)), align=align)
             result = self.builder.insert_element(result, number, I32(lane))
         return result
 
@@ -196,14 +211,15 @@ class KernelEmitter:
         self, vector: Value, pointer: Value, elements: Value = 0, *, lanes: int | None = None
     ) -> None:
         """Store a vector; with ``lanes``, only its first numbers."""
-        full = self.target.lanes
+        full, align = self.target.lanes, size_of(pointer.type.pointee)
         if lanes is None or lanes >= full:
-            place = self.builder.bitcast(self.offset(pointer, elements), self.vector.as_pointer())
-            self.builder.store(vector, place, align=4)
+            place = self.offset(pointer, elements)
+            place = self.builder.bitcast(place, vector.type.as_pointer())
+            self.builder.store(vector, place, align=align)
             return
         for lane in range(lanes):
             number = self.builder.extract_element(vector, I32(lane))
-            self.builder.store(number, self.offset(pointer, self.add(elements, lane)), align=4)
+            self.builder.store(number, self.offset(pointer, self.add(elements, lane)), align=align)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """Return a · b + c, rounded once where the target has FMA, twice where it has not."""

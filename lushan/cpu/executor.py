@@ -17,7 +17,8 @@ from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
 from lushan.cpu.locks import Locked
-from lushan.cpu.lower import Options, lower
+from lushan.cpu.lower import lower
+from lushan.cpu.lowering_context import Options
 from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
@@ -274,11 +275,11 @@ class CpuProgram(Locked):
         plane = plan.planes[name]
         n, h, w, c = plane.shape
         start = plan.offsets[plane.value]
-        declared = self._types[name]
-        element = np.dtype(np.uint8 if plane.element == 1 else np.float32)
-        whole = arena[start : start + n * plane.image * element.itemsize].view(element)
+        size = plane.itemsize * n * plane.image
+        whole = arena[start : start + size].view(np.float32 if plane.itemsize == 4 else np.uint8)
         rows = whole.reshape(n, plane.image // plane.row, plane.row // c, c)
         top, _, left, _ = plane.halo
         inner = rows[:, top : top + h, left : left + w].copy()
+        declared = self._types[name]
         result: Array = inner.view(declared.dtype)
         return result if len(declared.shape) == 4 else result.reshape(n, -1)

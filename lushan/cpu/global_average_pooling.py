@@ -12,10 +12,11 @@ from enum import IntEnum, auto
 
 from llvmlite import ir
 
+from lushan.cpu import task
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.rows import each_row, image_pointer, plane_arguments
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT, Plane, Task
+from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS, rows_per_chunk
 
 
@@ -33,6 +34,7 @@ class Argument(IntEnum):
     ROWS = auto()  # of work: one is a group of channels of a picture
     ROWS_PER_IMAGE = auto()
     ROWS_PER_CHUNK = auto()
+    CONSTANTS = auto()  # of bytes: multiplier and offset
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,10 @@ class GlobalAveragePoolingKernel:
 
     channels: int
 
-    def group(self, target: Target) -> int:
-        """Return how many channels are summed at a time."""
-        vectors = min(CHANNEL_VECTORS, self.channels // target.lanes)
-        return vectors * target.lanes or self.channels
-
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         e = KernelEmitter(name, target)
-        group, lanes = self.group(target), target.lanes
+        group, lanes = channel_groups(self.channels, target), target.lanes
         pieces = [(at, min(lanes, group - at)) for at in range(0, group, lanes)]
         wide = ir.VectorType(ir.DoubleType(), lanes)
         height, width = e.argument(Argument.HEIGHT), e.argument(Argument.WIDTH)
@@ -94,14 +91,19 @@ def _splat(e: KernelEmitter, scalar: Value, vector: ir.VectorType) -> Value:
     return e.builder.shuffle_vector(single, undefined, mask)
 
 
-def global_average_pooling_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
-    """Write the mean of each channel of x [N, H, W, C] to y [N, C], a plane of one pixel."""
+def channel_groups(channels: int, target: Target) -> int:
+    """Return how many channels are summed at a time."""
+    vectors = min(CHANNEL_VECTORS, channels // target.lanes)
+    return vectors * target.lanes or channels
+
+
+def group_arguments(x: Plane, y: Plane, target: Target) -> tuple[dict[IntEnum, task.Argument], int]:
+    """Return the arguments of a task from x [N, H, W, C] to y [N, C], and its chunks."""
     n, h, w, c = x.shape
-    kernel = GlobalAveragePoolingKernel(c)
-    group = kernel.group(target)
+    group = channel_groups(c, target)
     groups = -(-c // group)
-    each = rows_per_chunk(n * groups, FLOAT * h * w * group)
-    arguments = {
+    each = rows_per_chunk(n * groups, x.itemsize * h * w * group)
+    arguments: dict[IntEnum, task.Argument] = {
         **plane_arguments(Argument, X=x, Y=y),
         Argument.HEIGHT: h,
         Argument.WIDTH: w,
@@ -109,4 +111,10 @@ def global_average_pooling_tasks(x: Plane, y: Plane, target: Target) -> list[Tas
         Argument.ROWS_PER_IMAGE: groups,
         Argument.ROWS_PER_CHUNK: each,
     }
-    return [Task(kernel, arguments, -(-n * groups // each))]
+    return arguments, -(-n * groups // each)
+
+
+def global_average_pooling_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
+    """Write the mean of each channel of x [N, H, W, C] to y [N, C], a plane of one pixel."""
+    arguments, chunks = group_arguments(x, y, target)
+    return [Task(GlobalAveragePoolingKernel(x.shape[3]), arguments, chunks)]

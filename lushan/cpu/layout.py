@@ -11,12 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
 from lushan.cpu import task
 from lushan.cpu.elementwise import elementwise_task, emit_elementwise
-from lushan.cpu.emit import F32, KernelEmitter, Value
+from lushan.cpu.emit import F32, I8, KernelEmitter, Value
 from lushan.cpu.rows import each_vector
 from lushan.cpu.target import Target
-from lushan.cpu.task import Plane, Task
+from lushan.cpu.task import Kernel, Plane, Task
 from lushan.cpu.tiling import rows_per_chunk
 
 
@@ -32,6 +36,7 @@ class Argument(IntEnum):
     AFTER = auto()  # after the last real pixel
     IMAGES = auto()
     IMAGES_PER_CHUNK = auto()
+    PATTERN = auto()  # bytes that a line of halo is filled with, from a pixel on
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,37 @@ class HaloKernel:
     value: float
 
     def emit(self, name: str, target: Target) -> str:
-        """Return the LLVM IR of the kernel.
-
-        The halo of a picture is a line before its first row, one between each two rows (right of
-        one, left of the next) and one after the last row.
-        """
+        """Return the LLVM IR of the kernel."""
         e = KernelEmitter(name, target)
         number = e.splat(self.value)
-        each_halo_line(
-            e, F32, lambda start, length: each_vector(e, length, (), start, lambda: number)
-        )
-        return e.text()
+
+        def fill(start: Value, length: Value) -> None:
+            each_vector(e, length, (), start, lambda: number)
+
+        return _emit_halo(e, F32, fill)
 
 
-def each_halo_line(e: KernelEmitter, element: Value, fill: Callable[[Value, Value], None]) -> None:
-    """Emit ``fill(start, length)`` for each line of the halo of this chunk's pictures."""
+@dataclass(frozen=True)
+class ByteHaloKernel:
+    """Writes bytes all over the halo of a plane of bytes: those of each channel."""
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        e = KernelEmitter(name, target)
+        pattern = e.absolute(Argument.PATTERN, I8)
+
+        def fill(start: Value, length: Value) -> None:
+            each_vector(e, length, (pattern,), start, lambda vector: vector)
+
+        return _emit_halo(e, I8, fill)
+
+
+def _emit_halo(e: KernelEmitter, element: ir.Type, fill: Callable[[Value, Value], None]) -> str:
+    """Return a kernel that calls ``fill(start, length)`` for each line of halo.
+
+    The halo of a picture is a line before its first row, one between each two rows (right of one,
+    left of the next) and one after the last row. Each starts with a pixel.
+    """
     plane = e.pointer(Argument.START, element)
     height, row = e.argument(Argument.HEIGHT), e.argument(Argument.ROW)
     before, between = e.argument(Argument.BEFORE), e.argument(Argument.BETWEEN)
@@ -84,6 +105,7 @@ def each_halo_line(e: KernelEmitter, element: Value, fill: Callable[[Value, Valu
 
     first = e.mul(e.chunk, each)
     e.loop(first, e.lesser(e.add(first, each), e.argument(Argument.IMAGES)), picture)
+    return e.text()
 
 
 def copy_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
@@ -91,29 +113,37 @@ def copy_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:
     return [elementwise_task(CopyKernel(), (x,), y)]
 
 
-def fill_halo_tasks(plane: Plane, target: Target, *, value: float = 0.0) -> list[Task]:
-    """Write ``value`` all over the halo of a plane; nothing to do where there is none."""
+def fill_halo_tasks(
+    plane: Plane, target: Target, *, value: float | NDArray[np.uint8] = 0.0
+) -> list[Task]:
+    """Write ``value`` all over the halo of a plane; nothing to do where there is none.
+
+    For a plane of bytes it is the byte of each channel, [C].
+    """
     if plane.is_dense:
         return []
-    arguments, chunks = halo_arguments(plane)
-    return [Task(HaloKernel(value), arguments, chunks)]
-
-
-def halo_arguments(plane: Plane) -> tuple[dict[IntEnum, task.Argument], int]:
-    """Return the arguments of filling the halo of a plane, and the number of chunks."""
     n, h, w, c = plane.shape
     _, bottom, left, right = plane.halo
     halo = plane.image - h * w * c
-    each = rows_per_chunk(n, plane.element * halo)
+    each = rows_per_chunk(n, plane.itemsize * halo)
+    lines: dict[IntEnum, int] = {
+        Argument.BEFORE: plane.origin,
+        Argument.BETWEEN: (left + right) * c,
+        Argument.AFTER: right * c + bottom * plane.row,
+    }
     arguments: dict[IntEnum, task.Argument] = {
         Argument.START: plane.at(0),
         Argument.IMAGE: plane.image,
         Argument.ROW: plane.row,
         Argument.HEIGHT: h,
-        Argument.BEFORE: plane.origin,
-        Argument.BETWEEN: (left + right) * c,
-        Argument.AFTER: right * c + bottom * plane.row,
+        **lines,
         Argument.IMAGES: n,
         Argument.IMAGES_PER_CHUNK: each,
     }
-    return arguments, -(-n // each)
+    kernel: Kernel
+    if isinstance(value, np.ndarray):
+        kernel = ByteHaloKernel()
+        arguments[Argument.PATTERN] = np.tile(value, max(lines.values()) // c)
+    else:
+        kernel = HaloKernel(value)
+    return [Task(kernel, arguments, -(-n // each))]

@@ -35,7 +35,7 @@ def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()  # of inline assembly
+    llvm.initialize_native_asmparser()  # for inline assembly
 
 
 @cache

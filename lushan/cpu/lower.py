@@ -8,36 +8,25 @@ cut, which changes no sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.activation import activation_tasks, prelu_tasks
-from lushan.cpu.batch_norm import batch_norm_tasks
-from lushan.cpu.convolution import Epilogue, Geometry, choose_convolution_tile, convolution_task
 from lushan.cpu.emit import FIRST_INPUT
-from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
-from lushan.cpu.packing import Allocate, Packer, Panels
-from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
-from lushan.cpu.quantized_lower import RULES as QUANTIZED_RULES
-from lushan.cpu.quantized_lower import halo_tasks
-from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
-from lushan.cpu.softmax import softmax_tasks
+from lushan.cpu.lowering_context import Context, Options
+from lushan.cpu.packing import Packer
+from lushan.cpu.quantized_rules import QUANTIZED_RULES
+from lushan.cpu.rules import RULES
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
-from lushan.cpu.transposed_convolution import transposed_convolution_tasks
-from lushan.cpu.winograd import suitable_outputs, winograd_tasks
-from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
 from lushan.errors import GraphError
-from lushan.graph.ir import Graph, Node, TensorType
+from lushan.graph.ir import Graph, TensorType
 from lushan.graph.liveness import last_uses
-from lushan.graph.weights import Factors
-from lushan.passes.quantize import byte_parameters
+from lushan.reference.quantization import padding_bytes
 
 _CONVOLUTIONS = ("convolution", "fused_convolution", "quantized_convolution")
 
@@ -86,18 +75,13 @@ def lower(
     names = [value.name for value in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs]
     planes = {
-        name: Plane(
-            name,
-            shape_of(types[name]),
-            halos.get(name, _NONE),
-            1 if types[name].dtype == "uint8" else FLOAT,
-        )
+        name: Plane(name, shape_of(types[name]), halos.get(name, _NONE), item_size(types[name]))
         for name in names
     }
-    zero_points = {name: zero for name, (_, zero) in byte_parameters(graph).items()}
     ends = dict(zip((n.name for n in graph.nodes), last_uses(graph, wanted), strict=True))
-    context = Context(planes, ends, packer, target, options)
     inputs: dict[str, int] = {}
+    context = Context(planes, ends, packer, target, options)
+    padding = _padding(graph, planes, packer)
     steps = []
     for number, value in enumerate(graph.inputs):
         plane = planes[value.name]
@@ -106,7 +90,7 @@ def lower(
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
     for node in graph.nodes:
-        rule = _RULES.get(node.operator)
+        rule = RULES.get(node.operator) or QUANTIZED_RULES.get(node.operator)
         if rule is None:
             raise GraphError(
                 "the CPU engine has no kernel for {operator} {name!r}",
@@ -117,11 +101,7 @@ def lower(
         halo = [
             task
             for name in node.outputs
-            for task in (
-                halo_tasks(context, planes[name], zero_points[name])
-                if name in zero_points
-                else fill_halo_tasks(planes[name], target)
-            )
+            for task in fill_halo_tasks(planes[name], target, value=padding.get(name, 0.0))
         ]
         reads = tuple(planes[name].value for name in node.inputs if name in planes)
         writes = tuple(planes[name].value for name in node.outputs)
@@ -129,19 +109,11 @@ def lower(
     return Lowered(steps, planes, inputs, frozenset(wanted))
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the caller decides: how many threads, and whether Winograd's convolution is used."""
-
-    threads: int = 1
-    winograd: bool = True
-
-
 _NONE = (0, 0, 0, 0)
 
 
 def shape_of(type_: TensorType) -> tuple[int, int, int, int]:
-    """Return how many float32 a value of a concrete type takes, as [N, H, W, C].
+    """Return how many elements a value of a concrete type takes, as [N, H, W, C].
 
     [N, C] has height and width 1; an int64 takes the room of two float32.
     """
@@ -154,6 +126,27 @@ def shape_of(type_: TensorType) -> tuple[int, int, int, int]:
     return n, h, w, 2 * c if type_.dtype == "int64" else c
 
 
+def item_size(type_: TensorType) -> int:
+    """Return the bytes of an element of a value: of a float32, or of a byte."""
+    return 1 if type_.dtype == "uint8" else FLOAT
+
+
+def _padding(
+    graph: Graph, planes: Mapping[str, Plane], packer: Packer
+) -> dict[str, NDArray[np.uint8]]:
+    """Return for each value of bytes that is padded the byte of each channel that means 0, [C]."""
+    found: dict[str, NDArray[np.uint8]] = {}
+    for node in graph.nodes:
+        x = node.inputs[0] if node.inputs else ""
+        if node.operator != "quantized_convolution" or planes[x].is_dense:
+            continue
+        channels = planes[x].shape[3]
+        value = np.broadcast_to(padding_bytes(packer[node.inputs[1]]), channels)
+        if not np.array_equal(found.setdefault(x, value), value):
+            raise GraphError("two convolutions disagree on what {name!r} is padded with", name=x)
+    return found
+
+
 def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
     """Return for each value the most padding, side by side, that a convolution reads it with."""
     halos: dict[str, tuple[int, int, int, int]] = {}
@@ -164,241 +157,3 @@ def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
             top, bottom, left, right = (max(a, b) for a, b in zip(old, padding, strict=True))
             halos[node.inputs[0]] = (top, bottom, left, right)
     return halos
-
-
-Lowering: TypeAlias = tuple[list[Task], list[Plane]]  # a step's tasks and temporary planes
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every rule needs: where values lie and when they end, weights, the instruction set."""
-
-    planes: dict[str, Plane]
-    ends: Mapping[str, Sequence[str]]  # by node, what nothing after it needs
-    packer: Packer
-    target: Target
-    options: Options
-
-    def overwrite(self, node: Node, name: str) -> Plane:
-        """Return the plane of a node's output: that of its input ``name`` if it may lie there.
-
-        It may where nothing else needs the input any more and the two lie alike. Then a picture
-        takes less memory, and what is written is in the cache already. The node must read each
-        number before it writes there, and only for that.
-        """
-        mine, other = self.planes[node.name], self.planes[name]
-        ends = name in self.ends[node.name] and node.inputs.count(name) == 1
-        alike = (mine.shape, mine.halo, mine.element) == (other.shape, other.halo, other.element)
-        if ends and alike:
-            self.planes[node.name] = other
-        return self.planes[node.name]
-
-    def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
-        """Return the bias of a convolution or a fully connected layer, zeros without one."""
-        if len(node.inputs) > 2:
-            return self.packer[node.inputs[2]]
-        return np.zeros(channels, np.float32)
-
-    def panels(self, node: Node, shape: tuple[int, ...], groups: int = 1) -> list[Panels]:
-        """Return the packed weights of each group, [OC, KH, KW, IC] of them in ``shape``."""
-        oc = shape[0]
-        is_linear = node.operator == "linear"
-        vectors = LINEAR_VECTORS if is_linear else choose_vectors(oc, self.target)
-
-        def reserve(allocate: Allocate) -> list[Panels]:
-            writer = self.packer.writer
-            return [writer.reserve(shape, vectors, allocate) for _ in range(groups)]
-
-        def write(panels: list[Panels]) -> None:
-            array, scale = self.packer.factors(node.inputs[1])
-            bias = self.bias(node, groups * oc)
-            if is_linear:
-                array = array[:, None, None]
-            for group, (packed, biases) in enumerate(panels):
-                part = slice(group * oc, (group + 1) * oc)
-                weight = Factors(array[part], None if scale is None else scale[part])
-                self.packer.writer.write(weight, packed)
-                biases[-1] = 0
-                biases.reshape(-1)[:oc] = bias[part]
-
-        return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
-
-
-def _convolution(context: Context, node: Node) -> Lowering:
-    """Lower a convolution, fused or not: Winograd's where it pays, else direct."""
-    options: dict[str, Any] = node.options
-    geometry = Geometry(options["stride"], options["padding"], options["dilation"])
-    y = context.planes[node.name]
-    epilogue = Epilogue(
-        context.planes[node.inputs[3]] if len(node.inputs) > 3 else None,
-        options.get("activation", "none"),
-        options.get("slope", 0.0),
-    )
-    oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
-    plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
-    if context.options.winograd and plain and (kh, kw) == (3, 3):
-        outputs = suitable_outputs(ic, oc, y.shape[1], y.shape[2], context.target)
-        if outputs:
-            return _winograd(context, node, outputs, epilogue)
-    return _direct(context, node, geometry, epilogue), []
-
-
-def _winograd(context: Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
-    """Lower a 3×3 convolution to Winograd's with tiles of so many outputs."""
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    packer, channels = context.packer, y.shape[3]
-
-    def reserve(allocate: Allocate) -> Panels:
-        shape = winograd_shape(packer.shape(node.inputs[1]), outputs, context.target)
-        return allocate(shape), allocate((channels,))
-
-    def write(packed: Panels) -> None:
-        write_winograd_weights(packer.factors(node.inputs[1]), outputs, packed[0], packer.writer)
-        packed[1][:] = context.bias(node, channels)
-
-    weights, biases = packer.once(("winograd", outputs, *node.inputs[1:3]), reserve, write)
-    return winograd_tasks(
-        x,
-        y,
-        epilogue.residual,
-        weights,
-        biases,
-        outputs,
-        context.target,
-        activation=epilogue.activation,
-        slope=epilogue.slope,
-        threads=context.options.threads,
-    )
-
-
-def _direct(context: Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:
-    """Lower a convolution to one task per group."""
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    groups: Any = node.options["groups"]
-    channels, kh, kw, ic = context.packer.shape(node.inputs[1])
-    panels = context.panels(node, (channels // groups, kh, kw, ic), groups)
-    vectors = panels[0][0].shape[-1] // context.target.lanes
-    tile = choose_convolution_tile(x, y, geometry, vectors, context.target)
-    # Tiles that overlap would read what the one before has written.
-    if epilogue.residual and not y.shape[2] % tile.pixels:
-        y = context.overwrite(node, node.inputs[3])
-    return [
-        convolution_task(
-            x,
-            y,
-            geometry,
-            packed,
-            (kh, kw),
-            epilogue=epilogue,
-            group=(group, groups),
-            target=context.target,
-            threads=context.options.threads,
-        )
-        for group, packed in enumerate(panels)
-    ]
-
-
-def _transposed_convolution(context: Context, node: Node) -> Lowering:
-    options: dict[str, Any] = node.options
-    del options["output_padding"]  # the size of y says it
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    weight = context.packer[node.inputs[1]]
-    bias = context.packer[node.inputs[2]] if len(node.inputs) > 2 else None
-    return transposed_convolution_tasks(x, y, weight, bias, target=context.target, **options), []
-
-
-def _linear(context: Context, node: Node) -> Lowering:
-    """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    oc, ic = context.packer.shape(node.inputs[1])
-
-    def row(plane: Plane) -> Plane:
-        return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
-
-    task = convolution_task(
-        row(x),
-        row(y),
-        Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
-        context.panels(node, (oc, 1, 1, ic))[0],
-        (1, 1),
-        epilogue=Epilogue(),
-        group=(0, 1),
-        target=context.target,
-        threads=context.options.threads,
-    )
-    return [task], []
-
-
-def _max_pooling(context: Context, node: Node) -> Lowering:
-    options: dict[str, Any] = node.options
-    x, y, *switches = (context.planes[name] for name in (*node.inputs, *node.outputs))
-    winners = switches[0] if switches else None
-    return max_pooling_tasks(x, y, winners, target=context.target, **options), []
-
-
-def _average_pooling(context: Context, node: Node) -> Lowering:
-    options: dict[str, Any] = node.options
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    return average_pooling_tasks(x, y, target=context.target, **options), []
-
-
-def _global_average_pooling(context: Context, node: Node) -> Lowering:
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    return global_average_pooling_tasks(x, y, context.target), []
-
-
-def _add(context: Context, node: Node) -> Lowering:
-    a, b, y = (context.planes[name] for name in (*node.inputs, node.name))
-    return add_tasks(a, b, y, context.target), []
-
-
-def _activation(context: Context, node: Node) -> Lowering:
-    options: dict[str, Any] = node.options
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    kind: Any = node.operator
-    return activation_tasks(kind, x, y, context.target, **options), []
-
-
-def _prelu(context: Context, node: Node) -> Lowering:
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    return prelu_tasks(x, y, context.packer[node.inputs[1]], context.target), []
-
-
-def _batch_norm(context: Context, node: Node) -> Lowering:
-    options: dict[str, Any] = node.options
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    weight, bias, mean, variance = (context.packer[name] for name in node.inputs[1:])
-    tasks = batch_norm_tasks(x, y, weight, bias, mean, variance, context.target, **options)
-    return tasks, []
-
-
-def _zero_padding_shortcut(context: Context, node: Node) -> Lowering:
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    stride: Any = node.options["stride"]
-    return zero_padding_shortcut_tasks(x, y, context.target, stride=stride), []
-
-
-def _softmax(context: Context, node: Node) -> Lowering:
-    x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    return softmax_tasks(x, y, context.target), []
-
-
-_RULES: Mapping[str, Callable[[Context, Node], Lowering]] = {
-    "convolution": _convolution,
-    "fused_convolution": _convolution,
-    "transposed_convolution": _transposed_convolution,
-    "linear": _linear,
-    "max_pooling": _max_pooling,
-    "average_pooling": _average_pooling,
-    "global_average_pooling": _global_average_pooling,
-    "relu": _activation,
-    "leaky_relu": _activation,
-    "sigmoid": _activation,
-    "tanh": _activation,
-    "prelu": _prelu,
-    "add": _add,
-    "zero_padding_shortcut": _zero_padding_shortcut,
-    "batch_norm": _batch_norm,
-    "softmax": _softmax,
-    **QUANTIZED_RULES,
-}

@@ -18,7 +18,7 @@ from typing import Literal
 
 from llvmlite import ir
 
-from lushan.cpu.emit import F32, I32, I64, KernelEmitter, Value
+from lushan.cpu.emit import F32, I8, I32, I64, KernelEmitter, Value
 from lushan.cpu.rows import (
     Piece,
     each_group,
@@ -29,7 +29,7 @@ from lushan.cpu.rows import (
     row_pointer,
 )
 from lushan.cpu.target import Target
-from lushan.cpu.task import Plane, Task
+from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS
 
 
@@ -66,10 +66,13 @@ class PoolingKernel:
     padding: tuple[int, int]
     channels: int
     switches: bool = False  # of max pooling
+    element: Literal["float32", "uint8"] = "float32"  # bytes for max pooling alone
     count_include_pad: bool = True  # of average pooling
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
+        if self.element == "uint8":
+            return _MaximumOfBytes(self, KernelEmitter(name, target)).emit()
         emitter = _Maximum if self.kind == "max" else _Average
         return emitter(self, KernelEmitter(name, target)).emit()
 
@@ -82,8 +85,19 @@ class _Real:
     columns: tuple[Value, Value]
 
 
+@dataclass(frozen=True)
+class _Output:
+    """Where the results of a window go: rows of y and of the switches, and the place in them."""
+
+    y: Value
+    switches: Value | None
+    at: Value
+
+
 class _Window:
     """Slides the window; what is kept of its pixels is said by ``start``, ``meet`` and ``end``."""
+
+    element: ir.Type = F32
 
     def __init__(self, kernel: PoolingKernel, e: KernelEmitter) -> None:
         self.kernel = kernel
@@ -97,8 +111,8 @@ class _Window:
     def _row(self, image: Value, y: Value) -> None:
         e, channels = self.e, self.kernel.channels
         rows = self._real(y, 0, e.argument(Argument.HEIGHT))
-        x = image_pointer(e, Argument, "X", image)
-        y_row = row_pointer(e, Argument, "Y", image, y)
+        x = image_pointer(e, Argument, "X", image, self.element)
+        y_row = row_pointer(e, Argument, "Y", image, y, self.element)
         switches = row_pointer(e, Argument, "SWITCHES", image, y) if self.kernel.switches else None
         width = e.argument(Argument.WIDTH)
 
@@ -108,7 +122,7 @@ class _Window:
             def group(first: Value, pieces: Sequence[Piece]) -> None:
                 kept = self._slide(x, window, first, pieces)
                 at = e.add(e.mul(place, channels), first)
-                self.end(kept, pieces, window, y_row, switches, at)
+                self.end(kept, pieces, window, _Output(y_row, switches, at))
 
             each_group(e, channels, CHANNEL_VECTORS, group)
 
@@ -145,13 +159,7 @@ class _Window:
         raise NotImplementedError
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         raise NotImplementedError
 
@@ -187,23 +195,17 @@ class _Maximum(_Window):
         return values + [b.select(w, here, old) for w, old in zip(wins, winners, strict=True)]
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         """Store the maxima and the switches."""
         e = self.e
         for (place, used), value in zip(pieces, kept, strict=False):
-            e.store(value, y, e.add(at, place), lanes=used)
-        if switches is None:
+            e.store(value, output.y, e.add(output.at, place), lanes=used)
+        if output.switches is None:
             return
-        integers = e.builder.bitcast(switches, I64.as_pointer())
+        integers = e.builder.bitcast(output.switches, I64.as_pointer())
         for (place, used), winner in zip(pieces, kept[len(pieces) :], strict=True):
-            self._store_positions(winner, e.offset(integers, e.add(at, place)), used)
+            self._store_positions(winner, e.offset(integers, e.add(output.at, place)), used)
 
     def _positions(self, position: Value) -> Value:
         """Return a vector of one position."""
@@ -222,6 +224,24 @@ class _Maximum(_Window):
             b.store(b.extract_element(wide, I32(lane)), self.e.offset(place, lane), align=4)
 
 
+class _MaximumOfBytes(_Maximum):
+    """Keeps the greatest byte; no byte is less than 0, and every window has a real pixel."""
+
+    element = I8
+
+    def start(self, window: _Real, pieces: int) -> list[Value]:
+        """Start with 0."""
+        return [ir.Constant(ir.VectorType(I8, self.lanes), None)] * pieces
+
+    def meet(self, loaded: list[Value], kept: list[Value], position: Value) -> list[Value]:
+        """Keep the greatest."""
+        b = self.e.builder
+        return [
+            b.select(b.icmp_unsigned(">", new, old), new, old)
+            for old, new in zip(kept, loaded, strict=True)
+        ]
+
+
 class _Average(_Window):
     """Keeps the sum."""
 
@@ -234,13 +254,7 @@ class _Average(_Window):
         return [self.e.builder.fadd(old, new) for old, new in zip(kept, loaded, strict=True)]
 
     def end(
-        self,
-        kept: list[Value],
-        pieces: Sequence[Piece],
-        window: _Real,
-        y: Value,
-        switches: Value | None,
-        at: Value,
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         """Divide by the pixels of the window, or by its real ones, and store."""
         e, b = self.e, self.e.builder
@@ -250,7 +264,7 @@ class _Average(_Window):
             real = e.mul(*(e.sub(last, first) for first, last in (window.rows, window.columns)))
             count = e.splat(b.sitofp(real, F32))
         for (place, used), total in zip(pieces, kept, strict=True):
-            e.store(b.fdiv(total, count), y, e.add(at, place), lanes=used)
+            e.store(b.fdiv(total, count), output.y, e.add(output.at, place), lanes=used)
 
 
 def max_pooling_tasks(
@@ -266,10 +280,16 @@ def max_pooling_tasks(
     """Write the maxima of x to y and, where wanted, which pixels won to ``switches``.
 
     Switches are int64 [N, HO, WO, C]; their plane is counted in float32, so it has 2·C channels.
-    ``padding`` is (top, bottom, left, right).
+    ``padding`` is (top, bottom, left, right). Planes of bytes have no switches.
     """
     pooling = PoolingKernel(
-        "max", kernel, stride, (padding[0], padding[2]), x.shape[3], switches is not None
+        "max",
+        kernel,
+        stride,
+        (padding[0], padding[2]),
+        x.shape[3],
+        switches is not None,
+        "float32" if x.itemsize == FLOAT else "uint8",
     )
     planes = {"X": x, "Y": y} | ({} if switches is None else {"SWITCHES": switches})
     return [_task(pooling, planes)]

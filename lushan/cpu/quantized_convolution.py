@@ -1,193 +1,174 @@
-"""Convolution of bytes: MR pixels × NV vectors of channels in registers, 32-bit integer sums.
+"""Direct convolution of bytes: exact integer sums, then one step of float32 back to bytes.
 
-The meaning is ``lushan.reference.quantized_convolution``, which this equals bit for bit. The loops
-are those of ``convolution``; a step of the sum takes four bytes of the input: a quad of channels,
-or of neighbouring columns and channels, which lie side by side. Weights are packed in panels
-[OC/NR, KH, KW, Q, NR, 4]. Where a run of channels is no multiple of four, the last quad meets
-weights of 0, whatever bytes of it lie behind the run.
+The meaning is ``lushan.reference.quantized_convolution``; the loops are ``convolution_loops``.
+A step of a sum takes four bytes that follow each other in the input; weights are packed in panels,
+int8 [OC/NR, KH, KW, IC/4, NR, 4], filled up with zeros, so that what bytes the last step of a run
+meets beyond its end does not matter (up to three: ``SLACK``). Columns of the window that lie next
+to each other are one run, so the three channels of a picture cost little.
 
-A fully connected layer is the same with one pixel per picture and float32 numbers at the end.
+A fully connected layer is the same with one pixel per picture, and float32 scores.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu import convolution_loops as loops
-from lushan.cpu.byte_emit import QUAD, ByteEmitter, weight_bytes
-from lushan.cpu.convolution import Geometry, convolution_arguments
+from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic
+from lushan.cpu.convolution_loops import ConvolutionLoops
 from lushan.cpu.emit import F32, I8, Value
+from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
-from lushan.cpu.tiling import L2_BYTES, Tile, choose_byte_tile, unrolling
+from lushan.cpu.tiling import L2_BYTES
+from lushan.reference.requantization import Requantization
 
-
-class Argument(IntEnum):
-    """The arguments after those of ``convolution_loops.Argument``."""
-
-    MULTIPLIER = max(loops.Argument) + 1  # [OC/NR, NR], as the offset
-    OFFSET = MULTIPLIER + 1
-    NUMBERS = OFFSET + 1  # the multiplier of the shortcut, and the least byte of y
+SLACK = STEP - 1  # bytes that may be read beyond a plane
 
 
 @dataclass(frozen=True)
-class Packed:
-    """The weights of one group and its constants, as ``reference.requantization`` gives them.
+class QuantizedConvolutionKernel(SlidingKernel):
+    """One step of a sum is four bytes; y is bytes from ``low`` on, or float32 where it is None.
 
-    ``weights`` are bytes [OC/NR, KH, KW, Q, NR, 4] (or pairs of int16), ``multiplier`` and
-    ``offset`` are [OC/NR, NR], ``numbers`` the multiplier of the shortcut and the least byte.
+    ``relu`` is for float32. The constants of a panel are the multipliers and the offsets of its NR
+    channels, then NR times that of the residual.
     """
 
-    weights: NDArray[np.int8]
-    multiplier: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    numbers: NDArray[np.float32]
+    low: int | None = 0
+    relu: bool = False
 
-
-@dataclass(frozen=True)
-class QuantizedConvolutionKernel:
-    """What the generated code depends on; see ``ConvolutionKernel``.
-
-    ``terms`` counts quads. ``gives_bytes`` says what y is; ``relu`` matters where it is float32.
-    """
-
-    window: tuple[int, int]
-    terms: int
-    tap: int
-    pixel: int
-    output_channels: int
-    output_pixel: int
-    tile: Tile
-    residual: bool
-    prefetch: bool
-    gives_bytes: bool
-    relu: bool
+    @property
+    def step(self) -> int:
+        """The terms that one step of a sum takes."""
+        return STEP
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
-        return _Emitter(self, ByteEmitter(name, target)).emit()
-
-    def panel(self, target: Target) -> int:
-        """Return the bytes of one packed panel of weights."""
-        channels = self.tile.vectors * target.lanes
-        return math.prod(self.window) * self.terms * channels * QUAD * weight_bytes(target)
-
-    def turn(self, target: Target) -> int:
-        """Return the steps of the sum that one turn of the inner loop makes."""
-        return unrolling(self.terms, self.tile, target)
-
-    def blocks(self, target: Target) -> int:
-        """Return the number of panels."""
-        return -(-self.output_channels // (self.tile.vectors * target.lanes))
+        return _Emitter(self, name, target).emit()
 
 
-def run_of(window: tuple[int, int], geometry: Geometry, groups: int) -> int:
-    """Return how many columns of a window follow each other in memory, as one run of bytes."""
-    return window[1] if groups == 1 and geometry.dilation[1] == 1 else 1
+def panels_shape(
+    weight: tuple[int, ...], geometry: Geometry, groups: int, nr: int
+) -> tuple[int, ...]:
+    """Return the shape of the panels of a group's weight [OC, KH, KW, IC]."""
+    oc, kh, kw, ic = weight
+    run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
+    return (-(-oc // nr), kh, kw // run, -(-ic * run // STEP), nr, STEP)
+
+
+def write_panels(weight: NDArray[np.int8], panels: NDArray[np.int8]) -> None:
+    """Write a group's weight [OC, KH, KW, IC] into its panels."""
+    blocks, kh, columns, steps, nr, _ = panels.shape
+    oc = len(weight)
+    runs = weight.reshape(oc, kh, columns, -1)  # [OC, KH, KW/run, terms]
+    terms = runs.shape[-1]
+    padded = np.zeros((nr, kh, columns, steps * STEP), np.int8)
+    for block in range(blocks):
+        part = runs[block * nr : (block + 1) * nr]
+        padded[len(part) :] = 0
+        padded[: len(part), ..., :terms] = part
+        panels[block] = padded.reshape(nr, kh, columns, steps, STEP).transpose(1, 2, 3, 0, 4)
+
+
+def panel_constants(finish: Requantization, channels: slice, nr: int) -> NDArray[np.float32]:
+    """Return what becomes of the sums of some channels, float32 [OC/NR, 3, NR]."""
+    multiplier, offset = finish.multiplier[channels], finish.offset[channels]
+    constants = np.zeros((-(-len(offset) // nr), 3, nr), np.float32)
+    for block, (scales, offsets, shortcut) in enumerate(constants):
+        part = slice(block * nr, (block + 1) * nr)
+        scales[: len(multiplier[part])] = multiplier[part]
+        offsets[: len(offset[part])] = offset[part]
+        shortcut[:] = finish.shortcut_multiplier
+    return constants
 
 
 def quantized_convolution_task(
     x: Plane,
     y: Plane,
     geometry: Geometry,
-    packed: Packed,
+    weights: NDArray[np.int8],
+    constants: NDArray[np.float32],
     window: tuple[int, int],
     *,
     residual: Plane | None,
+    low: int | None,
     relu: bool,
     group: tuple[int, int],
-    vectors: int,
     target: Target,
     threads: int = 1,
 ) -> Task:
-    """Return the task that computes one group of a convolution of bytes; see ``convolution_task``.
+    """Return the task that computes one group of a convolution of bytes.
 
-    ``vectors`` is what the weights are packed for.
+    ``weights`` are its panels, ``constants`` as ``panel_constants`` makes them; ``low`` and
+    ``relu`` as in ``Requantization``. The halo of ``x`` must be at least the padding.
     """
-    groups = group[1]
-    c = y.shape[3]
-    kh, kw = window
-    run = run_of(window, geometry, groups)
-    pixel = geometry.stride[1] * x.shape[3]
+    nr = weights.shape[-2]
     kernel = QuantizedConvolutionKernel(
-        window=(kh, kw // run),
-        terms=-(-run * x.shape[3] // groups // QUAD),
-        tap=geometry.dilation[1] * x.shape[3],
-        pixel=pixel,
-        output_channels=c // groups,
-        output_pixel=c,
-        tile=choose_byte_tile(y.shape[2], vectors, pixel, target),
+        **sliding(x, y, geometry, window, group[1], nr // target.lanes, target),
         residual=residual is not None,
-        prefetch=packed.weights.nbytes > L2_BYTES,
-        gives_bytes=y.element == 1,
-        relu=relu and y.element != 1,
+        prefetch=weights.nbytes > L2_BYTES,
+        low=low,
+        relu=relu,
     )
-    arguments, chunks = convolution_arguments(
-        x, y, residual, geometry, kernel, group, target, threads
+    arguments, chunks = sliding_arguments(
+        kernel,
+        x,
+        y,
+        residual,
+        geometry,
+        weights,
+        constants,
+        group=group,
+        target=target,
+        threads=threads,
     )
-    arguments |= {
-        loops.Argument.WEIGHTS: packed.weights,
-        Argument.MULTIPLIER: packed.multiplier,
-        Argument.OFFSET: packed.offset,
-        Argument.NUMBERS: packed.numbers,
-    }
     return Task(kernel, arguments, chunks)
 
 
-class _Emitter(loops.ConvolutionEmitter):
-    element = I8
-    unit = QUAD
-    line = 64
+class _Emitter(ConvolutionLoops):
+    kernel: QuantizedConvolutionKernel
 
-    def __init__(self, kernel: QuantizedConvolutionKernel, e: ByteEmitter) -> None:
-        self.output = I8 if kernel.gives_bytes else F32
-        super().__init__(kernel, e)
-        self.bytes = e
-        self.step = self.nr * QUAD * weight_bytes(self.target)
+    def __init__(self, kernel: QuantizedConvolutionKernel, name: str, target: Target) -> None:
+        super().__init__(kernel, name, target, (I8, F32 if kernel.low is None else I8))
+        self.bytes = ByteArithmetic(self.e)
+        self.constants = self.e.absolute(Argument.CONSTANTS)
 
-    def _starts(self, block: Value) -> list[Value]:
-        return [self.bytes.zero_sums()] * self.kernel.tile.vectors
+    def start(self, block: Value) -> list[Value]:
+        """Start with nothing: the offset is added when the sum is a float32."""
+        return [self.bytes.zero()] * (self.kernel.tile.pixels * self.kernel.tile.vectors)
 
-    def _step(self, x: Value, weights: Value, sums: list[Value]) -> None:
-        e, vectors = self.bytes, self.kernel.tile.vectors
-        width = self.step // vectors
-        loaded = [e.load_weights(weights, v * width) for v in range(vectors)]
+    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+        """Multiply four bytes of each pixel with the weights of four input channels."""
+        vectors = self.kernel.tile.vectors
+        loaded = [self.bytes.weights(weights, v * self.target.lanes * STEP) for v in range(vectors)]
         for m in range(self.kernel.tile.pixels):
-            quad = e.split_quad(e.broadcast_quad(x, m * self.kernel.pixel))
+            numbers = self.bytes.numbers(x, m * self.kernel.pixel)
             for v in range(vectors):
                 place = m * vectors + v
-                sums[place] = e.add_products(sums[place], quad, loaded[v])
+                sums[place] = self.bytes.add_products(sums[place], numbers, loaded[v])
 
-    def _store(
-        self, sums: list[Value], y: Value, residual: Value | None, channels: int, block: Value
+    def store(
+        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
     ) -> None:
-        """Requantise and store, step by step as ``reference.requantization`` does."""
-        e, b, lanes = self.bytes, self.bytes.builder, self.target.lanes
-        first = e.mul(block, self.nr)
-        constants = [
-            [e.load(e.absolute(which), e.add(first, v * lanes)) for v in range(self.nr // lanes)]
-            for which in (Argument.MULTIPLIER, Argument.OFFSET)
-        ]
-        numbers = e.absolute(Argument.NUMBERS)
-        scale, low = e.broadcast(numbers, 0), e.broadcast(numbers, 1)
-        for place, total in enumerate(sums):
-            m, v = divmod(place, self.kernel.tile.vectors)
-            used = min(lanes, channels - v * lanes)
-            if used <= 0:
-                continue
-            at = m * self.kernel.output_pixel + v * lanes
-            result = b.fmul(e.integers_to_floats(total), constants[0][v])
-            result = b.fadd(result, constants[1][v])
+        """Multiply, add the offset and the residual, clamp and round, in steps of float32."""
+        e, b, lanes, kernel = self.e, self.e.builder, self.target.lanes, self.kernel
+        panel = e.offset(self.constants, e.mul(block, 3 * self.nr))
+        vectors = range(kernel.tile.vectors)
+        multipliers = [e.load(panel, v * lanes) for v in vectors]
+        offsets = [e.load(panel, self.nr + v * lanes) for v in vectors]
+        shortcut = e.load(panel, 2 * self.nr) if residual is not None else None
+        for number, vector, place, used in self.each_vector(channels):
+            v = b.fmul(self.bytes.sums_as_floats(sums[number]), multipliers[vector])
+            v = b.fadd(v, offsets[vector])
             if residual is not None:
-                shortcut = e.bytes_to_floats(e.load_bytes(residual, at, used=used))
-                result = b.fadd(result, b.fmul(shortcut, scale))
-            if self.kernel.gives_bytes:
-                e.store_bytes(e.floats_to_bytes(result, low), y, at, used=used)
-            else:
-                result = e.maximum(result, e.splat(0.0)) if self.kernel.relu else result
-                e.store(result, y, at, lanes=used)
+                other = self.bytes.bytes_as_floats(e.load(residual, place, lanes=used))
+                v = b.fadd(v, b.fmul(other, shortcut))
+            if kernel.low is not None:
+                e.store(self.bytes.as_bytes(v, kernel.low), y, place, lanes=used)
+                continue
+            if kernel.relu:
+                zero = e.splat(0.0)
+                v = b.select(b.fcmp_ordered(">", v, zero), v, zero)
+            e.store(v, y, place, lanes=used)

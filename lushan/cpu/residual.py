@@ -6,14 +6,16 @@ these are for graphs where they cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
+
+from llvmlite import ir
 
 from lushan.cpu import task
 from lushan.cpu.activation import Activation, activate
 from lushan.cpu.elementwise import elementwise_task, emit_elementwise
-from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.emit import F32, I8, KernelEmitter, Value
 from lushan.cpu.rows import (
     Piece,
     each_group,
@@ -61,28 +63,39 @@ class AddKernel:
 
 @dataclass(frozen=True)
 class ZeroPaddingShortcutKernel:
-    """Every ``stride``-th pixel, its channels between zeros: ``before`` of them before."""
+    """Every ``stride``-th pixel, its channels between zeros: ``before`` of them before.
+
+    ``zero`` is the byte that stands for 0, None where numbers are float32.
+    """
 
     stride: int
     input_channels: int
     before: int
     channels: int
+    zero: int | None = None
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         e = KernelEmitter(name, target)
         after = self.before + self.input_channels
+        element = F32 if self.zero is None else I8
+        zeros = ir.Constant(ir.VectorType(element, target.lanes), [self.zero or 0] * target.lanes)
 
         def row(image: Value, y: Value) -> None:
-            x_row = row_pointer(e, ShortcutArgument, "X", image, e.mul(y, self.stride))
-            y_row = row_pointer(e, ShortcutArgument, "Y", image, y)
+            x_row = row_pointer(e, ShortcutArgument, "X", image, e.mul(y, self.stride), element)
+            y_row = row_pointer(e, ShortcutArgument, "Y", image, y, element)
 
             def pixel(place: Value) -> None:
                 x = e.offset(x_row, e.mul(place, self.stride * self.input_channels))
                 y = e.offset(y_row, e.mul(place, self.channels))
-                _copy(e, self.before, None, y)
-                _copy(e, self.input_channels, x, e.offset(y, self.before))
-                _copy(e, self.channels - after, None, e.offset(y, after))
+                _fill(e, self.before, y, lambda place, used: zeros)
+                _fill(
+                    e,
+                    self.input_channels,
+                    e.offset(y, self.before),
+                    lambda place, used: e.load(x, place, lanes=used),
+                )
+                _fill(e, self.channels - after, e.offset(y, after), lambda place, used: zeros)
 
             e.loop(0, e.argument(ShortcutArgument.OUTPUT_WIDTH), pixel)
 
@@ -90,14 +103,13 @@ class ZeroPaddingShortcutKernel:
         return e.text()
 
 
-def _copy(e: KernelEmitter, channels: int, x: Value | None, y: Value) -> None:
-    """Copy some channels of a pixel, or write zeros where there is no x."""
+def _fill(e: KernelEmitter, channels: int, y: Value, vector: Callable[[Value, int], Value]) -> None:
+    """Write some channels of a pixel; ``vector`` maps a place and its lanes to what goes there."""
 
     def group(first: Value, pieces: Sequence[Piece]) -> None:
         for at, used in pieces:
             place = e.add(first, at)
-            number = e.splat(0.0) if x is None else e.load(x, place, lanes=used)
-            e.store(number, y, place, lanes=used)
+            e.store(vector(place, used), y, place, lanes=used)
 
     if channels:
         each_group(e, channels, CHANNEL_VECTORS, group)
@@ -116,10 +128,15 @@ def add_tasks(
     return [elementwise_task(AddKernel(activation, slope), (branch, shortcut), y)]
 
 
-def zero_padding_shortcut_tasks(x: Plane, y: Plane, target: Target, *, stride: int) -> list[Task]:
-    """Write every ``stride``-th pixel of x and zeros to y, which must be another value."""
+def zero_padding_shortcut_tasks(
+    x: Plane, y: Plane, target: Target, *, stride: int, zero: int | None = None
+) -> list[Task]:
+    """Write every ``stride``-th pixel of x and zeros to y, which must be another value.
+
+    ``zero`` is the byte that stands for 0 in planes of bytes.
+    """
     added = y.shape[3] - x.shape[3]
-    kernel = ZeroPaddingShortcutKernel(stride, x.shape[3], added // 2, y.shape[3])
+    kernel = ZeroPaddingShortcutKernel(stride, x.shape[3], added // 2, y.shape[3], zero)
     cut, chunks = row_arguments(ShortcutArgument, y, y.shape[2] * (x.shape[3] + y.shape[3]))
     arguments: dict[IntEnum, task.Argument] = {
         **plane_arguments(ShortcutArgument, X=x, Y=y),

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
+from llvmlite import ir
+
 from lushan.cpu import task
 from lushan.cpu.emit import F32, KernelEmitter, Value
 from lushan.cpu.task import FLOAT, Plane
@@ -61,7 +63,7 @@ def each_row(
 
 
 def image_pointer(
-    e: KernelEmitter, arguments: type[IntEnum], name: str, image: Value, element: Value = F32
+    e: KernelEmitter, arguments: type[IntEnum], name: str, image: Value, element: ir.Type = F32
 ) -> Value:
     """Return the address of the first real pixel of a picture of the plane ``name``."""
     stride = e.argument(arguments[f"{name}_IMAGE"])
@@ -74,7 +76,7 @@ def row_pointer(
     name: str,
     image: Value,
     y: Value,
-    element: Value = F32,
+    element: ir.Type = F32,
 ) -> Value:
     """Return the address of the first real pixel of a row of the plane ``name``."""
     start = image_pointer(e, arguments, name, image, element)

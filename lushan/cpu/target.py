@@ -39,11 +39,6 @@ class Target:
         return self.triple.startswith(("x86_64", "amd64"))
 
     @property
-    def has_vnni(self) -> bool:
-        """Whether four products of bytes are summed in one instruction, over 512 bits."""
-        return "+avx512vnni" in self.features.split(",")
-
-    @property
     def is_aarch64(self) -> bool:
         """Whether the instructions of 64-bit ARM exist there."""
         return self.triple.startswith(("aarch64", "arm64"))
@@ -80,7 +75,8 @@ def _available() -> tuple[Target, ...]:
         return (replace(baseline, cpu=cpu),)
     found = [baseline]
     if {"avx2", "fma"} <= features:
-        found.insert(0, Target("avx2", triple, "x86-64-v3", "", 8, 16, True))
+        more = "+avxvnni" if "avxvnni" in features else ""  # products of bytes
+        found.insert(0, Target("avx2", triple, "x86-64-v3", more, 8, 16, True))
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
         # LLVM uses half the register unless told not to.
         words = [*(f"+{name}" for name in sorted(features)), "-prefer-256-bit"]

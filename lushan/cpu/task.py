@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lushan.cpu.target import Target
 
 FLOAT = 4  # bytes
-OVERREAD = 4  # bytes that a kernel on bytes may read behind a plane: it takes four at a time
 UNLIMITED = 1 << 60
 
 
@@ -33,14 +32,14 @@ class Kernel(Protocol):
 class Plane:
     """A value of shape [N, H, W, C] in memory; [N, C] is a plane of height and width 1.
 
-    ``halo`` is (top, bottom, left, right), in pixels. Strides and offsets are in elements, of
-    ``element`` bytes each.
+    ``halo`` is (top, bottom, left, right), in pixels; an element has ``itemsize`` bytes. Strides
+    and offsets are in elements.
     """
 
     value: str
     shape: tuple[int, int, int, int]
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
-    element: int = FLOAT
+    itemsize: int = FLOAT
 
     @property
     def row(self) -> int:
@@ -60,9 +59,12 @@ class Plane:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the whole plane, halo included, and those that are read behind it."""
-        behind = 0 if self.element == FLOAT else OVERREAD
-        return self.element * self.shape[0] * self.image + behind
+        """Bytes of the whole plane, halo included.
+
+        Kernels read bytes by fours: what lies behind the last one must be somebody's memory.
+        """
+        slack = FLOAT - self.itemsize
+        return self.itemsize * self.shape[0] * self.image + slack
 
     @property
     def is_dense(self) -> bool:
@@ -71,7 +73,7 @@ class Plane:
 
     def at(self, element: int | None = None) -> Place:
         """Return the place of an element; of the first real pixel without one."""
-        return Place(self.value, self.element * (self.origin if element is None else element))
+        return Place(self.value, self.itemsize * (self.origin if element is None else element))
 
 
 @dataclass(frozen=True)

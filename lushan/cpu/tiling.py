@@ -18,8 +18,10 @@ from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
+MEMORY_BYTES = 16 * 2**20  # weights of a layer that no cache holds until the next picture
 L1_WAYS, L1_WAY_BYTES = 8, 4096  # 32 KiB; larger ones have more ways of the same size
-LINE = 16  # float32 of a cache line
+LINE_BYTES = 64  # of a cache line
+LINE = 16  # float32 of one
 # The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
 # there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
 PREFETCHING_TILES = 4
@@ -48,18 +50,26 @@ _PIXELS = {
 LOADED_AHEAD = 4
 
 
-def fits(tile: Tile, target: Target) -> bool:
-    """Return whether sums, weights and input numbers of ``tile`` fit the registers."""
+def fits(tile: Tile, target: Target, parts: int = 1) -> bool:
+    """Return whether sums, weights and input numbers of ``tile`` fit the registers.
+
+    ``parts`` is how many registers each vector of weights and each input number take: more than
+    one where four bytes at a time are taken apart, for want of an instruction that takes them.
+    """
     numbers = 1 if target.is_x86 else LOADED_AHEAD
-    return tile.pixels * tile.vectors + tile.vectors + numbers <= target.registers
+    return tile.pixels * tile.vectors + parts * (tile.vectors + numbers) <= target.registers
 
 
 def _rows(
-    table: Mapping[int, Mapping[int, Sequence[int]]], vectors: int, most: int, target: Target
+    table: Mapping[int, Mapping[int, Sequence[int]]],
+    vectors: int,
+    most: int,
+    target: Target,
+    parts: int = 1,
 ) -> list[int]:
     """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
     known = table[target.registers][vectors]
-    return [pixels for pixels in known if pixels <= most and fits(Tile(pixels, vectors), target)]
+    return [n for n in known if n <= most and fits(Tile(n, vectors), target, parts)]
 
 
 def choose_vectors(output_channels: int, target: Target) -> int:
@@ -78,12 +88,15 @@ def choose_vectors(output_channels: int, target: Target) -> int:
 LINEAR_VECTORS = 4  # a fully connected layer has few pixels, one per picture: four chains of sums
 
 
-def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> Tile:
+def choose_tile(
+    width: int, vectors: int, pixel_bytes: int, target: Target, *, parts: int = 1
+) -> Tile:
     """Return the tile for rows of ``width`` pixels: a fixed rule, whatever the batch.
 
     It is the one with the least estimated cycles per row. A tile that does not divide the row is
     laid over its last pixels again. Pixels a multiple of 4 KiB apart (1024 channels) share one
     set of the L1 cache, whose eight ways must hold a line of each and one of the weights.
+    ``parts`` is as in ``fits``.
     """
 
     def cycles(pixels: int) -> int:
@@ -92,27 +105,7 @@ def choose_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> T
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
     most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
-    return Tile(min(_rows(_PIXELS, vectors, most, target), key=cycles), vectors)
-
-
-# On bytes without an instruction for four products, a pixel's quad takes two vectors of pairs (and
-# one more on the way), and a step two of weights for each vector of channels.
-_BYTE_PIXELS = {
-    32: {1: (16, 14, 8, 7, 4, 2, 1), 2: (8, 7, 4, 2, 1), 4: (4, 2, 1)},
-    16: {1: (8, 7, 4, 2, 1), 2: (4, 2, 1), 4: (2, 1)},
-}
-
-
-def choose_byte_tile(width: int, vectors: int, pixel_bytes: int, target: Target) -> Tile:
-    """Return the tile of a convolution on bytes, by the same rule as ``choose_tile``."""
-    if target.has_vnni:
-        return choose_tile(width, vectors, pixel_bytes, target)
-
-    def cycles(pixels: int) -> int:
-        return -(-width // pixels) * (2 * max(pixels * vectors, 4) + 3 * pixels + 1)
-
-    known = _BYTE_PIXELS[target.registers][vectors]
-    return Tile(min((pixels for pixels in known if pixels <= width), key=cycles), vectors)
+    return Tile(min(_rows(_PIXELS, vectors, most, target, parts), key=cycles), vectors)
 
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
@@ -202,6 +195,9 @@ def choose_winograd_outputs(
     Tiles over the edge multiply in vain: their products must be at most half of the direct
     convolution's 9 a pixel, or the transforms eat what is left (a 5×5 picture: 144 of 225); 2×2
     tiles, whose transforms are some additions, at most two thirds.
+    Where 4×4 tiles are few (9: up to 12 rows and columns) and their weights come from memory, 2×2
+    is as fast, with one picture as with four, and a network that met 7×7 before has its weights
+    already.
     """
     if min(height, width) < 4:
         return 0
@@ -210,7 +206,8 @@ def choose_winograd_outputs(
         tiles, products = winograd_tiles(height, width, outputs), winograd_products(outputs)
         weights = FLOAT * products * input_channels * output_channels
         covered = tiles >= enough or (tiles >= 4 and weights <= 2 * L2_BYTES)
-        if covered and products * tiles <= share * direct:
+        streamed = outputs == 4 and weights > MEMORY_BYTES and tiles < 16
+        if covered and products * tiles <= share * direct and not streamed:
             return outputs
     return 0
 

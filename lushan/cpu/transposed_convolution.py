@@ -15,6 +15,7 @@ and runs over kernel rows, kernel columns and input channels of the group.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
@@ -64,6 +65,13 @@ class TransposedConvolutionKernel:
     input_channels: int
     output_channels: int
 
+    def shapes(self, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of packed weights and biases."""
+        block = self.block(target)
+        room = -(-block // target.lanes) * target.lanes
+        blocks = self.groups, len(self.blocks(target))
+        return (*blocks, *self.window, self.input_channels, room), (*blocks, room)
+
     def block(self, target: Target) -> int:
         """Return how many output channels of a group are summed at a time."""
         vectors = min(
@@ -82,31 +90,31 @@ class TransposedConvolutionKernel:
         return _Emitter(self, KernelEmitter(name, target)).emit()
 
 
+Packed = tuple[NDArray[np.float32], NDArray[np.float32]]  # weights, and biases
+
+
 def pack_weights(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     kernel: TransposedConvolutionKernel,
+    packed: Packed,
     target: Target,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> None:
     """Pack weight [IC, KH, KW, OC/G] and bias [OC] into blocks of NR output channels.
 
-    Returns [G, blocks, KH, KW, IC/G, NR] and [G, blocks, NR], each vector of a block in full:
+    They are [G, blocks, KH, KW, IC/G, NR] and [G, blocks, NR], each vector of a block in full:
     channels that there are not get zeros.
     """
     groups, block = kernel.groups, kernel.block(target)
-    room = -(-block // target.lanes) * target.lanes
-    starts = kernel.blocks(target)
     split = weight.reshape(groups, kernel.input_channels, *kernel.window, kernel.output_channels)
-    packed = np.zeros(
-        (groups, len(starts), *kernel.window, kernel.input_channels, room), np.float32
-    )
-    biases = np.zeros((groups, len(starts), room), np.float32)
     bias = bias.reshape(groups, kernel.output_channels)
-    for number, start in enumerate(starts):
+    weights, biases = packed
+    weights[...] = 0
+    biases[...] = 0
+    for number, start in enumerate(kernel.blocks(target)):
         chosen = slice(start, start + block)
-        packed[:, number, ..., :block] = np.moveaxis(split[..., chosen], 1, 3)
+        weights[:, number, ..., :block] = np.moveaxis(split[..., chosen], 1, 3)
         biases[:, number, :block] = bias[:, chosen]
-    return packed, biases
 
 
 class _Emitter:
@@ -241,45 +249,48 @@ class _Emitter:
         return e.loop(0, turns, term, carried=sums)
 
 
-def transposed_convolution_tasks(
-    x: Plane,
-    y: Plane,
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32] | None,
+def transposed_convolution_kernel(
+    weight: tuple[int, ...],
     *,
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     dilation: tuple[int, int],
     groups: int,
-    target: Target,
-) -> list[Task]:
-    """Write the transposed convolution of x to y, whose size says what ``output_padding`` was.
+) -> TransposedConvolutionKernel:
+    """Return the kernel for a weight of this shape, [IC, KH, KW, OC/G].
 
-    ``weight`` is [IC, KH, KW, OC/G], ``bias`` [OC], ``padding`` (top, bottom, left, right).
+    ``padding`` is (top, bottom, left, right).
     """
-    _, h, w, input_channels = x.shape
-    _, _, output_width, output_channels = y.shape
-    kh, kw = weight.shape[1:3]
-    kernel = TransposedConvolutionKernel(
+    input_channels, kh, kw, output_channels = weight
+    return TransposedConvolutionKernel(
         (kh, kw),
         stride,
         (padding[0], padding[2]),
         dilation,
         groups,
         input_channels // groups,
-        output_channels // groups,
+        output_channels,
     )
-    if bias is None:
-        bias = np.zeros(output_channels, np.float32)
-    weights, biases = pack_weights(weight, bias, kernel, target)
+
+
+def transposed_convolution_tasks(
+    x: Plane, y: Plane, kernel: TransposedConvolutionKernel, packed: Packed
+) -> list[Task]:
+    """Write the transposed convolution of x to y, whose size says what ``output_padding`` was.
+
+    ``packed`` is what ``pack_weights`` writes.
+    """
+    _, h, w, _ = x.shape
+    _, _, output_width, output_channels = y.shape
     # A chunk reads all weights: few chunks, however little a row moves.
-    cut, chunks = row_arguments(Argument, y, output_width * output_channels * kh * kw)
+    moved = output_width * output_channels * math.prod(kernel.window)
+    cut, chunks = row_arguments(Argument, y, moved)
     arguments: dict[IntEnum, task.Argument] = {
         **plane_arguments(Argument, X=x, Y=y),
         **cut,
-        Argument.WEIGHTS: weights,
-        Argument.BIAS: biases,
-        Argument.ZEROS: np.zeros(input_channels // groups, np.float32),
+        Argument.WEIGHTS: packed[0],
+        Argument.BIAS: packed[1],
+        Argument.ZEROS: np.zeros(kernel.input_channels, np.float32),
         Argument.HEIGHT: h,
         Argument.WIDTH: w,
         Argument.OUTPUT_WIDTH: output_width,

@@ -14,11 +14,14 @@ import pytest
 from lushan import passes
 from lushan.cpu import executor, tiling
 from lushan.cpu.code import code_store
-from lushan.cpu.lower import _RULES, Lowered, Options, lower
+from lushan.cpu.lower import Lowered, lower
+from lushan.cpu.lowering_context import Options
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import _schedule
+from lushan.cpu.quantized_rules import QUANTIZED_RULES
+from lushan.cpu.rules import RULES
 from lushan.cpu.target import Target, detect
-from lushan.cpu.task import Kernel
+from lushan.cpu.task import Kernel, Task
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.interpret import MEANINGS
@@ -133,18 +136,24 @@ def test_the_numbers_are_the_same(
 CHOSEN = {"tile", "outputs", "shared", "prefetch"}
 
 
-def kernels_of(target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]) -> set[Kernel]:
-    """Return the kernels for pictures of (batch, height, width), one after another."""
+def tasks_of(
+    target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]
+) -> list[list[Task]]:
+    """Return the tasks for pictures of each (batch, height, width), one after another."""
     weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
     graph, weights = passes.apply(graph, weights)
     packer = Packer(weights, target, code_store(target))
     (value,) = graph.inputs
-    found: set[Kernel] = set()
+    found = []
     for shape in shapes:
         types = infer_types(graph, {value.name: (*shape, 3)})
         lowered = lower(graph, types, packer, target, Options(threads=2), set(graph.outputs))
-        found.update(task.kernel for step in lowered.steps for task in step.tasks)
+        found.append([task for step in lowered.steps for task in step.tasks])
     return found
+
+
+def kernels_of(target: Target, graph: Graph, shapes: Iterable[tuple[int, int, int]]) -> set[Kernel]:
+    return {task.kernel for tasks in tasks_of(target, graph, shapes) for task in tasks}
 
 
 def layer(kernel: Kernel) -> tuple[Any, ...]:
@@ -164,8 +173,9 @@ def random_shapes(count: int, largest: int) -> list[tuple[int, int, int]]:
 
 def test_every_operator_has_a_rule_a_meaning_and_a_graph() -> None:
     used = {node.operator for graph in OPERATOR_GRAPHS.values() for node in graph.nodes}
-    assert set(_RULES) == used | {"fused_convolution"}  # which passes make
-    assert set(_RULES) <= set(MEANINGS)
+    assert set(RULES) == used | {"fused_convolution"}  # which passes make
+    assert {*RULES, *QUANTIZED_RULES} <= set(MEANINGS)
+    assert set(QUANTIZED_RULES) == {name for name in MEANINGS if "quantize" in name}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20_cifar"])
@@ -189,5 +199,19 @@ def test_a_graph_has_the_same_kernels_at_any_size(target: Target, name: str) -> 
     first, second = (
         {layer(kernel) for kernel in kernels_of(target, graph, [shape])}
         for shape in ((1, 40, 48), (5, 61, 43))
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("name", OPERATOR_GRAPHS)
+def test_weights_are_packed_once_for_all_sizes(target: Target, name: str) -> None:
+    first, second = (
+        {
+            value.ctypes.data
+            for task in tasks
+            for value in task.arguments.values()
+            if isinstance(value, np.ndarray) and value.size >= 100  # not the factors of batch norm
+        }
+        for tasks in tasks_of(target, OPERATOR_GRAPHS[name], [(1, 40, 48), (5, 61, 43)])
     )
     assert first == second

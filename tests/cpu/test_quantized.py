@@ -1,8 +1,8 @@
-"""Kernels on bytes: equal to ``reference`` to the last bit, on every instruction set."""
+"""Operators on bytes against their meaning: the same bits, whatever the shape and the processor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,202 +12,173 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lushan.cpu import executor
-from lushan.cpu.target import Target, detect
-from lushan.errors import UsageError
+from lushan.cpu.byte_arithmetic import has_vnni
+from lushan.cpu.target import Target
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
+from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ARCHITECTURES
-from lushan.models.resnet_graph import build
-from support.quantized import quantized
-from support.random_graphs import Case, cases, random_weights
+from lushan.models.resnet_graph import INPUT, build
+from support.native_tasks import targets
+from support.quantized import draw_parameters, quantized
 
-small = st.integers(1, 3)
-
-
-def variants(target: Target) -> list[Target]:
-    """Return ``target``, and what it would be without its instruction for four products."""
-    if not target.has_vnni:
-        return [target]
-    features = [word for word in target.features.split(",") if "vnni" not in word]
-    return [target, replace(target, features=",".join([*features, "-avx512vnni"]))]
+F = np.float32
 
 
-class Builder(GraphBuilder):
-    """Builds graphs on bytes whose weights are drawn at once."""
+def each_way() -> Iterator[Target]:
+    """Yield every instruction set of this machine, with and without its product of bytes."""
+    for target in targets():
+        yield target
+        if has_vnni(target):
+            words = [word for word in target.features.split(",") if not word.endswith("vnni")]
+            yield replace(target, features=",".join(words))
 
-    def __init__(self, random: np.random.Generator) -> None:
-        super().__init__()
+
+every_way = pytest.mark.parametrize(
+    "target", list(each_way()), ids=lambda t: t.level + ("-vnni" if has_vnni(t) else "")
+)
+
+
+def check(graph: Graph, weights: dict[str, Any], x: Any, target: Target) -> None:
+    """Compare every value of a graph, bit for bit."""
+    keep = [name for node in graph.nodes for name in node.outputs]
+    exact = interpret.compile(graph, weights, keep=keep)({"x": x})
+    ours = executor.compile(graph, weights, keep=keep, threads=2, target=target)({"x": x})
+    for name, values in exact.items():
+        assert ours[name].dtype == values.dtype
+        np.testing.assert_array_equal(ours[name], values, name)
+
+
+class Bytes:
+    """Builds a graph on bytes: its picture is float32 and quantised first."""
+
+    def __init__(self, random: np.random.Generator, channels: int, *, whole: bool = True) -> None:
         self.random = random
-        self.weights: dict[str, np.ndarray] = {}
+        self.builder = GraphBuilder()
+        self.weights: dict[str, Any] = {}
+        self.channels = channels
+        x = self.builder.input("x", (None, None, None, channels))
+        self.x_numbers = self.numbers("x", whole=whole)
+        self.x = self.builder.node("quantize", (x, *self.x_numbers), "x8")
 
-    def add(self, name: str, array: Any, dtype: str = "float32") -> str:
-        array = np.asarray(array, dtype)
+    def numbers(self, name: str, *, whole: bool = True) -> tuple[str, str]:
+        """Return the names of a scale and a zero point."""
+        return tuple(
+            self.parameter(f"{name}.{what}", array)
+            for what, array in zip(
+                ("scale", "zero"), draw_parameters(self.random, whole=whole), strict=True
+            )
+        )
+
+    def parameter(self, name: str, array: Any) -> str:
+        """Give the graph a parameter with these numbers."""
         self.weights[name] = array
-        return self.parameter(name, array.shape, dtype)
+        dtype = str(array.dtype)
+        return self.builder.parameter(name, array.shape, dtype)
 
-    def numbers(self, name: str, shape: tuple[int, ...] = (), *, whole: bool = True) -> list[str]:
-        """Add a scale and a zero point."""
-        zero = self.random.uniform(0, 255, shape)
-        scale = np.exp(self.random.normal(0, 0.5, shape))
+    def layer(self, name: str, weight_shape: tuple[int, ...], terms: int) -> list[str]:
+        """Return the names of a weight, its scale and a bias, such that sums become bytes."""
+        random, oc = self.random, weight_shape[0]
+        weight = random.integers(-128, 128, weight_shape).astype(np.int8)
+        scale = np.exp(random.normal(size=oc)) / (100 * np.sqrt(terms))
+        numbers = (weight, scale.astype(F), random.normal(size=oc).astype(F))
         return [
-            self.add(f"{name}.scale", scale),
-            self.add(f"{name}.zero_point", np.rint(zero) if whole else zero),
+            self.parameter(f"{name}.{what}", array)
+            for what, array in zip(("weight", "weight_scale", "bias"), numbers, strict=True)
         ]
 
 
-def run(target: Target, graph: Graph, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Run a graph on an engine and on the reference, and compare everything bit for bit."""
-    keep = [name for node in graph.nodes for name in node.outputs]
-    expected = interpret.compile(graph, weights, keep=keep)({"input": x})
-    for variant in variants(target):
-        for threads in (1, 2):
-            program = executor.compile(graph, weights, keep=keep, threads=threads, target=variant)
-            results = program({"input": x})
-            program.close()
-            for name in keep:
-                np.testing.assert_array_equal(results[name], expected[name], name, strict=True)
+@every_way
+@settings(max_examples=12)
+@given(data=st.data())
+def test_convolution(target: Target, data: st.DataObject) -> None:
+    def draw(*choices: int) -> int:
+        return data.draw(st.sampled_from(choices))
 
-
-@given(data=st.data(), seed=st.integers(0, 2**31))
-@settings(max_examples=25)
-def test_convolutions(target: Target, data: st.DataObject, seed: int) -> None:
-    draw = data.draw
-    random = np.random.default_rng(seed)
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    ic = groups * draw(st.sampled_from([1, 2, 3, 4, 5, 16]))
-    oc = groups * draw(st.sampled_from([1, 3, 8, 16, 17, 32, 50, 64, 70]))
-    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
-    b = Builder(random)
-    per_channel = (ic,) if draw(st.booleans()) else ()
-    x = b.input("input", (None, None, None, ic))
-    x = b.node("quantize", (x, *b.numbers("x", per_channel, whole=False)), "x")
-    weight = random.integers(-128, 128, (oc, *kernel, ic // groups), dtype=np.int8)
-    layer = [
-        b.add("w", weight, "int8"),
-        b.add("ws", np.exp(random.normal(-5, 1, oc))),
-        b.add("b", random.normal(0, 10, oc)),
-    ]
-    options: dict[str, Any] = {
-        "stride": (draw(small), draw(small)),
-        "padding": tuple(draw(st.integers(0, 3)) for _ in range(4)),
-        "dilation": (draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    groups = draw(1, 1, 1, 2, 3)
+    ic = groups * draw(1, 2, 3, 4, 5, 16, 33)
+    oc = groups * draw(1, 3, 16, 17, 32, 40, 70)
+    kh, kw = draw(1, 2, 3), draw(1, 3, 7)
+    options = {
+        "stride": (draw(1, 2), draw(1, 2, 3)),
+        "padding": tuple(draw(0, 1, 3) for _ in range(4)),
+        "dilation": (draw(1, 2), draw(1, 1, 2)),
         "groups": groups,
+        "activation": data.draw(st.sampled_from(["none", "relu"])),
     }
-    ends: list[str] = []
-    if draw(st.booleans()):  # the same layer once more, as the shortcut
-        own = b.numbers("r")
-        shortcut = b.node(
-            "quantized_convolution", (x, "x.zero_point", *layer, *own), "r",
-            activation="none", **options,
-        )  # fmt: skip
-        ends = [shortcut, *own]
-    ends += b.numbers("y") if draw(st.booleans()) else []
-    activation = draw(st.sampled_from(["none", "relu"]))
-    b.node(
-        "quantized_convolution", (x, "x.zero_point", *layer, *ends), "y",
-        activation=activation, **options,
-    )  # fmt: skip
-    shape = (draw(small), draw(st.integers(7, 20)), draw(st.integers(7, 31)), ic)
-    run(target, b.build("y"), b.weights, random.normal(0, 80, shape).astype(np.float32))
+    graph = Bytes(random, ic, whole=data.draw(st.booleans()))
+    layer = graph.layer("c", (oc, kh, kw, ic // groups), kh * kw * ic // groups)
+    inputs = [graph.x, graph.x_numbers[1], *layer]
+    shape = (draw(1, 2), draw(14, 15), draw(20, 29), ic)
+    if data.draw(st.booleans()):  # a shortcut of the shape of the output
+        first = {**options, "activation": "none"}
+        other = graph.builder.node(
+            "quantized_convolution", (*inputs, *graph.numbers("s")), "s", **first
+        )
+        inputs += [other, "s.scale", "s.zero"]
+    if data.draw(st.booleans()):
+        inputs += graph.numbers("y")
+    y = graph.builder.node("quantized_convolution", tuple(inputs), "y", **options)
+    x = (random.standard_normal(shape) * 100).astype(F)
+    check(graph.builder.build(y), graph.weights, x, target)
 
 
-@given(data=st.data(), seed=st.integers(0, 2**31))
-@settings(max_examples=15)
-def test_everything_else(target: Target, data: st.DataObject, seed: int) -> None:
-    draw = data.draw
-    random = np.random.default_rng(seed)
-    b = Builder(random)
-    channels = draw(st.one_of(st.integers(1, 40), st.sampled_from([48, 64, 67, 130, 256])))
-    x = b.input("input", (None, None, None, channels))
-    numbers = b.numbers("x")
-    b.node("quantize", (x, *numbers), "x")
-    size = draw(small)
-    window = {
-        "kernel": (size, draw(st.integers(size, 3))),
-        "stride": (draw(small), draw(small)),
-        "padding": tuple(draw(st.integers(0, size - 1)) for _ in range(4)),
-    }
-    b.node("quantized_max_pooling", ("x",), "max", **window)
-    wider = channels + draw(st.integers(0, 40))
-    b.node(
-        "quantized_zero_padding_shortcut", ("max", numbers[1]), "wide",
-        stride=draw(small), channels=wider,
-    )  # fmt: skip
-    b.node("quantized_global_average_pooling", ("wide", *numbers, *b.numbers("mean")), "mean")
-    classes = draw(st.sampled_from([1, 5, 16, 70]))
-    weight = b.add("w", random.integers(-128, 128, (classes, wider), dtype=np.int8), "int8")
-    scale, bias = b.add("ws", np.exp(random.normal(-5, 1, classes))), b.add("b", np.ones(classes))
-    b.node("quantized_linear", ("mean", "mean.zero_point", weight, scale, bias), "fc")
-    b.node("dequantize", ("wide", *numbers), "back")
-    shape = (draw(small), draw(st.integers(5, 12)), draw(st.integers(5, 20)), channels)
-    numbers_in = random.normal(0, 80, shape).astype(np.float32)
-    numbers_in.flat[0] = np.inf
-    run(target, b.build("fc", "back"), b.weights, numbers_in)
+@every_way
+@pytest.mark.parametrize("channels", [1, 3, 16, 50, 64, 130])
+def test_everything_else(target: Target, channels: int) -> None:
+    """Quantising each channel apart, pooling, the shortcut of zeros, means and scores."""
+    random = np.random.default_rng(channels)
+    graph = Bytes(random, channels)
+    b = graph.builder
+    scale = graph.parameter("each.scale", np.exp(random.normal(size=channels)).astype(F))
+    zero = graph.parameter("each.zero", random.uniform(0, 255, channels).astype(F))
+    b.node("quantize", ("x", scale, zero), "each")
+    pooling: dict[str, Any] = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 0, 1, 1)}
+    pooled = b.node("quantized_max_pooling", (graph.x,), "pooled", **pooling)
+    more = b.node(
+        "quantized_zero_padding_shortcut",
+        (pooled, graph.x_numbers[1]),
+        "more",
+        stride=2,
+        channels=channels + 5,
+    )
+    b.node("dequantize", (more, *graph.x_numbers), "floats")
+    mean = b.node(
+        "quantized_global_average_pooling", (more, *graph.x_numbers, *graph.numbers("m")), "mean"
+    )
+    layer = graph.layer("fc", (11, channels + 5), channels + 5)
+    scores = b.node("quantized_linear", (mean, "m.zero", *layer), "scores")
+    x = (random.standard_normal((3, 13, 17, channels)) * 50).astype(F)
+    check(b.build(scores), graph.weights, x, target)
 
 
-@given(case=cases())
-@settings(max_examples=20)
-def test_any_quantised_network(target: Target, case: Case) -> None:
-    """Only where a float32 operator is in between may a step of a byte come out otherwise."""
-    graph, weights = quantized(case.graph, case.weights, case.x)
-    expected = interpret.compile(graph, weights)({"input": case.x})
-    results = executor.compile(graph, weights, target=target)({"input": case.x})
-    floats = {"sigmoid", "tanh", "prelu", "batch_norm", "average_pooling", "add", "leaky_relu"}
-    inexact = floats & {node.operator for node in graph.nodes}
-    for name, exact in expected.items():
-        if inexact:
-            step = 0.1 * float(np.abs(exact).max())
-            np.testing.assert_allclose(results[name], exact, atol=step)
-        else:
-            np.testing.assert_array_equal(results[name], exact)
+@every_way
+def test_numbers_out_of_range(target: Target) -> None:
+    """Infinite numbers and NaN become bytes as the reference says; halves go to even."""
+    graph = Bytes(np.random.default_rng(0), 1)
+    graph.weights["x.scale"] = np.asarray(F(1))
+    graph.weights["x.zero"] = np.asarray(F(3))
+    odd = [np.inf, -np.inf, np.nan, 3e38, -3e38, 2.0**31, 2.0**32, 252.5, 251.5, -2.5, -3.5, 0.5]
+    x = np.array(odd * 3, F).reshape(1, 1, -1, 1)
+    y = graph.builder.node("dequantize", (graph.x, *graph.x_numbers), "y")
+    check(graph.builder.build(y), graph.weights, x, target)
 
 
-def test_long_sums_do_not_saturate(target: Target) -> None:
-    """What vpmaddubsw and 16-bit sums lose: 255 · 127 · 2 does not fit 16 bits."""
-    b = Builder(np.random.default_rng(0))
-    x = b.input("input", (None, None, None, 512))
-    one, zero = b.add("one", 1.0), b.add("zero", 0.0)
-    b.node("quantize", (x, one, zero), "x")
-    weight = np.full((32, 3, 3, 512), 127, np.int8)
-    weight[1] = -128
-    layer = [b.add("w", weight, "int8"), b.add("ws", np.ones(32)), b.add("b", np.zeros(32))]
-    options = {"stride": (1, 1), "padding": (1,) * 4, "dilation": (1, 1), "groups": 1}
-    b.node("quantized_convolution", ("x", zero, *layer), "y", activation="none", **options)
-    picture = np.full((1, 7, 7, 512), 255, np.float32)
-    graph = b.build("y")
-    run(target, graph, b.weights, picture)
-    y = executor.compile(graph, b.weights, target=target)({"input": picture})["y"]
-    assert y[0, 3, 3, :2].tolist() == [float(4608 * 255 * 127), -float(4608 * 255 * 128)]
-
-
-@pytest.mark.parametrize("name", ["resnet20_cifar", "resnet18", "resnet50"])
-def test_networks_of_the_family(target: Target, name: str) -> None:
+@every_way
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 64), ("resnet50", 96), ("resnet20_cifar", 32)]
+)
+def test_whole_networks(target: Target, name: str, size: int) -> None:
+    """Scores have the reference's bits: alone and in a batch, on one thread and on three."""
     graph = build(ARCHITECTURES[name])
-    x = np.random.default_rng(2).standard_normal((2, 64, 96, 3), np.float32)
-    weights = random_weights(graph, 3)
-    rewritten, new = quantized(graph, weights, x)
-    held = {name: np.asarray(array, order="C") for name, array in new.items()}
-    expected = interpret.compile(rewritten, held)({"input": x})[graph.outputs[0]]
-    for variant in variants(target):
-        program = executor.compile(rewritten, held, target=variant)
-        together = program({"input": x})[graph.outputs[0]]
-        alone = [program({"input": x[i : i + 1]})[graph.outputs[0]][0] for i in range(2)]
-        program.close()
-        np.testing.assert_array_equal(together, expected, strict=True)
-        np.testing.assert_array_equal(np.stack(alone), together, strict=True)
-
-
-def test_levels_give_the_same_scores() -> None:
-    """Unlike float32, whose sums differ in the last bits between instruction sets."""
-    graph = build(ARCHITECTURES["resnet20_cifar"])
-    x = np.random.default_rng(2).standard_normal((4, 32, 32, 3), np.float32)
-    rewritten, new = quantized(graph, random_weights(graph, 3), x)
-    scores = []
-    for level in ("avx512", "avx2", "generic"):
-        try:
-            target = detect(level)
-        except UsageError:
-            continue
-        scores.append(executor.compile(rewritten, new, target=target)({"input": x}))
-    assert len({result[graph.outputs[0]].tobytes() for result in scores}) == 1
+    x = np.random.default_rng(1).standard_normal((3, size, size, 3)).astype(F)
+    graph, weights = quantized(graph, initial_weights(graph, seed=0), x[:1])
+    exact = interpret.compile(graph, weights)({INPUT: x})
+    output = graph.outputs[0]
+    for threads in (1, 3):
+        program = executor.compile(graph, weights, threads=threads, target=target)
+        np.testing.assert_array_equal(program({INPUT: x})[output], exact[output])
+        alone = [program({INPUT: x[i : i + 1]})[output] for i in range(3)]
+        np.testing.assert_array_equal(np.concatenate(alone), exact[output])

@@ -83,9 +83,7 @@ FORBIDDEN = {
 NEEDED = {"generic": "mulps", "avx2": r"vfmadd.*%ymm", "avx512": r"vfmadd.*%zmm", "neon": "fmla"}
 
 
-@pytest.mark.parametrize(
-    "name", ("direct", "winograd", "pooling", "softmax", "transposed", "bytes")
-)
+@pytest.mark.parametrize("name", ("direct", "winograd", "pooling", "softmax", "transposed"))
 @pytest.mark.parametrize("wanted", [*targets(), AARCH64], ids=lambda wanted: wanted.level)
 def test_a_masked_level_uses_nothing_better(wanted: Target, name: str) -> None:
     graph = OPERATOR_GRAPHS[name]
@@ -96,7 +94,7 @@ def test_a_masked_level_uses_nothing_better(wanted: Target, name: str) -> None:
         listing = llvm.assembly(kernel.emit("kernel", wanted), wanted)
         assert not re.findall(FORBIDDEN[wanted.level], listing, re.MULTILINE), kernel
         together += listing
-    assert re.search(NEEDED[wanted.level], together) or name in ("pooling", "bytes")
+    assert re.search(NEEDED[wanted.level], together) or name == "pooling"
 
 
 def test_an_arm_machine_runs_what_is_compiled_for_arm(levels: list[str]) -> None:

@@ -7,7 +7,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lushan.cpu.task import Plane
-from lushan.cpu.transposed_convolution import transposed_convolution_tasks
+from lushan.cpu.transposed_convolution import (
+    pack_weights,
+    transposed_convolution_kernel,
+    transposed_convolution_tasks,
+)
 from lushan.reference.convolution import transposed_convolution
 from support.compare import relative_error
 from support.native_tasks import each_target, run_tasks
@@ -44,7 +48,12 @@ def problems(draw):
 
 def run(x, y, data, weight, bias, options, target):
     options = {name: value for name, value in options.items() if name != "output_padding"}
-    tasks = transposed_convolution_tasks(x, y, weight, bias, **options, target=target)
+    kernel = transposed_convolution_kernel(weight.shape, **options)
+    packed = tuple(np.full(shape, np.nan, np.float32) for shape in kernel.shapes(target))
+    if bias is None:
+        bias = np.zeros(kernel.groups * kernel.output_channels, np.float32)
+    pack_weights(weight, bias, kernel, packed, target)
+    tasks = transposed_convolution_tasks(x, y, kernel, packed)
     (actual,) = run_tasks(tasks, {x: data}, [y], target)
     return actual
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from lushan import passes
 from lushan.cpu.code import code_store
-from lushan.cpu.lower import Lowered, Options, lower
+from lushan.cpu.lower import Lowered, lower
+from lushan.cpu.lowering_context import Options
 from lushan.cpu.packing import Packer
 from lushan.cpu.target import Target
 from lushan.graph.ir import Graph

@@ -46,7 +46,7 @@ class Memory:
         for plane in planes:
             if plane.value not in self.places:
                 self.places[plane.value] = end
-                end += -(-plane.bytes // FLOAT) + GUARD
+                end += plane.bytes // FLOAT + GUARD
         self.bits = np.full(end, CANARY, np.uint32)
 
     def put(self, plane: Plane, picture: np.ndarray, halo: float | None = None) -> None:
@@ -58,11 +58,10 @@ class Memory:
 
     def pixels(self, plane: Plane) -> np.ndarray:
         """Return the real pixels of a plane, [N, H, W, C], as a view."""
-        whole = self.bits[self.places[plane.value] :]
-        numbers = whole.view(np.float32 if plane.element == FLOAT else np.uint8)[plane.origin :]
+        start = self.places[plane.value] + plane.origin
         strides = (plane.image, plane.row, plane.shape[3], 1)
         return np.lib.stride_tricks.as_strided(
-            numbers, plane.shape, [plane.element * s for s in strides]
+            self.bits[start:].view(np.float32), plane.shape, [FLOAT * s for s in strides]
         )
 
 

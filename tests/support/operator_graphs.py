@@ -82,52 +82,6 @@ def build_shortcut(builder: GraphBuilder, x: str) -> tuple[str, ...]:
     )
 
 
-def build_bytes(builder: GraphBuilder, x: str) -> tuple[str, ...]:
-    """A residual block on bytes, from quantising the picture to scores; every operator on bytes."""
-
-    def numbers(name: str, shape: tuple[int, ...] = ()) -> tuple[str, str]:
-        return builder.parameter(f"{name}.scale", shape), builder.parameter(
-            f"{name}.zero_point", shape
-        )
-
-    def layer(name: str, *shape: int) -> tuple[str, str, str]:
-        return (
-            builder.parameter(f"{name}.weight", shape, "int8"),
-            builder.parameter(f"{name}.weight_scale", shape[:1]),
-            builder.parameter(f"{name}.bias", shape[:1]),
-        )
-
-    def convolution(x: str, zero: str, name: str, *shape: int, ends: tuple[str, ...]) -> str:
-        border = shape[1] // 2
-        return builder.node(
-            "quantized_convolution",
-            (x, zero, *layer(name, *shape), *ends),
-            name,
-            activation="relu",
-            stride=(1, 1),
-            padding=(border,) * 4,
-            dilation=(1, 1),
-            groups=1,
-        )
-
-    pixels, stem, wide, mean, joined = (
-        numbers(name, (3,) if name == "pixels" else ())
-        for name in ("pixels", "stem", "wide", "mean", "joined")
-    )
-    y = builder.node("quantize", (x, *pixels), "pixels")
-    y = convolution(y, pixels[1], "stem", 20, 7, 7, 3, ends=stem)
-    y = builder.node("quantized_max_pooling", (y,), "max", **window(3, 2, (1, 1, 1, 1)))
-    short = builder.node(
-        "quantized_zero_padding_shortcut", (y, stem[1]), "short", stride=1, channels=33
-    )
-    y = convolution(y, stem[1], "wide", 33, 1, 1, 20, ends=wide)
-    y = convolution(y, wide[1], "joined", 33, 3, 3, 33, ends=(short, *stem, *joined))
-    pooled = builder.node("quantized_global_average_pooling", (y, *joined, *mean), "mean")
-    scores = builder.node("quantized_linear", (pooled, mean[1], *layer("fc", 10, 33)), "fc")
-    sums = convolution(y, joined[1], "sums", 7, 1, 1, 33, ends=())
-    return scores, builder.node("dequantize", (y, *joined), "back"), sums
-
-
 def build_softmax(builder: GraphBuilder, x: str) -> tuple[str, ...]:
     pooled = builder.node("global_average_pooling", (x,), "pooled")
     return (builder.node("softmax", (builder.linear(pooled, "fc", 37),), "probabilities"),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,27 +24,13 @@ def random_weights(graph: Graph, seed: int, dtype: type = np.float32) -> dict[st
     weights = {}
     for value in graph.parameters:
         shape = value.type.shape
-        if value.type.dtype == "int8":
-            weights[value.name] = random.integers(-128, 128, shape, dtype=np.int8)
-            continue
-        array = np.asarray(random.standard_normal(shape))
+        array = random.standard_normal(shape)
         if value.name.endswith(("running_var", "bn.weight")):
             array = random.uniform(0.5, 2, shape)
-        elif value.name.endswith("scale"):  # of bytes, or of their sums with weights
-            array = random.uniform(0.01, 0.02, shape)
-        elif value.name.endswith("zero_point"):
-            array = np.asarray(random.integers(0, 256, shape))
         elif len(shape) > 1:  # keeps the numbers of deep graphs near 1
             array *= (2 / np.prod(shape[1:])) ** 0.5
         weights[value.name] = array.astype(dtype)
     return weights
-
-
-def in_double(graph: Graph, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return weights or inputs in float64, for exact results; operators on bytes are exact."""
-    if any(value.type.dtype == "int8" for value in graph.parameters):
-        return dict(arrays)
-    return {name: array.astype(np.float64) for name, array in arrays.items()}
 
 
 @st.composite

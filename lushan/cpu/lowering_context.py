@@ -1,0 +1,81 @@
+"""What the rules of lowering share: where values lie, the weights, the instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lushan.cpu.packing import Allocate, Packer, Panels
+from lushan.cpu.target import Target
+from lushan.cpu.task import Plane, Task
+from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
+from lushan.graph.ir import Node
+from lushan.graph.weights import Factors
+
+Lowering: TypeAlias = "tuple[list[Task], list[Plane]]"  # a step's tasks and temporary planes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller decides: how many threads, and whether Winograd's convolution is used."""
+
+    threads: int = 1
+    winograd: bool = True
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every rule needs: where values lie and when they end, weights, the instruction set."""
+
+    planes: dict[str, Plane]
+    ends: Mapping[str, Sequence[str]]  # by node, what nothing after it needs
+    packer: Packer
+    target: Target
+    options: Options
+
+    def overwrite(self, node: Node, name: str) -> Plane:
+        """Return the plane of a node's output: that of its input ``name`` if it may lie there.
+
+        It may where nothing else needs the input any more and the two lie alike. Then a picture
+        takes less memory, and what is written is in the cache already. The node must read each
+        number before it writes there, and only for that.
+        """
+        mine, other = self.planes[node.name], self.planes[name]
+        ends = name in self.ends[node.name] and node.inputs.count(name) == 1
+        if ends and replace(mine, value=other.value) == other:
+            self.planes[node.name] = other
+        return self.planes[node.name]
+
+    def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
+        """Return the bias of a convolution or a fully connected layer, zeros without one."""
+        if len(node.inputs) > 2:
+            return self.packer[node.inputs[2]]
+        return np.zeros(channels, np.float32)
+
+    def panels(self, node: Node, shape: tuple[int, ...], groups: int = 1) -> list[Panels]:
+        """Return the packed weights of each group, [OC, KH, KW, IC] of them in ``shape``."""
+        oc = shape[0]
+        is_linear = node.operator == "linear"
+        vectors = LINEAR_VECTORS if is_linear else choose_vectors(oc, self.target)
+
+        def reserve(allocate: Allocate) -> list[Panels]:
+            writer = self.packer.writer
+            return [writer.reserve(shape, vectors, allocate) for _ in range(groups)]
+
+        def write(panels: list[Panels]) -> None:
+            array, scale = self.packer.factors(node.inputs[1])
+            bias = self.bias(node, groups * oc)
+            if is_linear:
+                array = array[:, None, None]
+            for group, (packed, biases) in enumerate(panels):
+                part = slice(group * oc, (group + 1) * oc)
+                weight = Factors(array[part], None if scale is None else scale[part])
+                self.packer.writer.write(weight, packed)
+                biases[-1] = 0
+                biases.reshape(-1)[:oc] = bias[part]
+
+        return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
