@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu import llvm
-from lushan.cpu.byte_emit import QUAD, ByteEmitter, weight_bytes
+from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic, registers_of_a_step
 from lushan.cpu.emit import I8, KernelEmitter, Value
 from lushan.cpu.target import Target, detect
 from lushan.cpu.task import Kernel
@@ -67,15 +67,15 @@ class ByteMultiplyAddKernel:
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
-        emitter = ByteEmitter(name, target)
-        numbers = emitter.pointer(Argument.NUMBERS, I8)
-        x = emitter.split_quad(emitter.broadcast_quad(numbers))
-        weights = emitter.load_weights(numbers, QUAD)
+        emitter = KernelEmitter(name, target)
+        arithmetic = ByteArithmetic(emitter)
+        memory = emitter.pointer(Argument.NUMBERS, I8)
+        numbers, weights = arithmetic.numbers(memory, 0), arithmetic.weights(memory, STEP)
 
         def step(_: Value, *sums: Value) -> list[Value]:
-            return [emitter.add_products(total, x, weights) for total in sums]
+            return [arithmetic.add_products(total, numbers, weights) for total in sums]
 
-        start = [emitter.zero_sums()] * self.accumulators
+        start = [arithmetic.zero()] * self.accumulators
         sums = emitter.loop(0, emitter.argument(Argument.STEPS), step, carried=start)
         total = sums[0]
         for other in sums[1:]:
@@ -99,9 +99,10 @@ class Peak:
         self._operations = 2 * STEPS * accumulators * lanes
         kernel: Kernel = MultiplyAddKernel(accumulators)
         if precision == "int8":
-            accumulators -= 2 * (weight_bytes(target) - 1)  # two more vectors of each in registers
-            numbers = np.ones(QUAD + 2 * QUAD * lanes, np.uint8).view(np.float32)
-            self._operations = 2 * STEPS * accumulators * lanes * QUAD
+            # A number and a weight of float32 take two of the four registers that are left.
+            accumulators -= max(0, 2 * registers_of_a_step(target) - 3)
+            numbers = np.ones(STEP + STEP * lanes, np.uint8).view(np.float32)
+            self._operations = 2 * STEPS * accumulators * lanes * STEP
             kernel = ByteMultiplyAddKernel(accumulators)
         text = kernel.emit("multiply_add", target)
         self._code = llvm.Code(target, {"": llvm.compile_object(text, target)})

@@ -7,7 +7,7 @@ import pytest
 
 from lushan.bench.peak import STEPS, MultiplyAddKernel, Peak
 from lushan.cpu import llvm
-from lushan.cpu.byte_emit import weight_bytes
+from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.target import LEVELS, detect
 from lushan.errors import UsageError
 
@@ -23,12 +23,8 @@ def test_the_sums_are_those_of_the_recurrence() -> None:
 def test_the_sums_of_bytes_are_counted() -> None:
     peak = Peak("int8")
     assert peak() > 1e6
-    target = detect()
-    accumulators = target.registers - 4 - 2 * (weight_bytes(target) - 1)
-    # Weights are bytes of 1, or pairs of them as int16: 257.
-    weight = 1 if weight_bytes(target) == 1 else 257
-    expected = accumulators * STEPS * 4 * weight
-    assert expected < 2**31
+    accumulators = detect().registers - 4 - max(0, 2 * registers_of_a_step(detect()) - 3)
+    expected = accumulators * STEPS * 4  # products of 1 and 1
     np.testing.assert_array_equal(peak.result().view(np.int32), expected)
 
 
