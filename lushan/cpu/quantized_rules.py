@@ -112,7 +112,8 @@ def _panels(context: Context, node: Node, geometry: Geometry) -> Panels:
             write_panels(weight[part], packed)
             constants[:] = panel_constants(finish, part, nr)
 
-    return context.packer.once((node.operator, nr, *node.inputs[1:]), reserve, write)
+    key = (node.operator, groups, shape, *node.inputs[1:])
+    return context.packer.once(key, reserve, write)
 
 
 def _requantization(context: Context, node: Node, weight: NDArray[np.int8], groups: int) -> Any:
