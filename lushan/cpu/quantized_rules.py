@@ -104,8 +104,7 @@ def _panels(context: Context, node: Node, geometry: Geometry) -> Panels:
         ]
 
     def write(panels: Panels) -> None:
-        weight = cast("NDArray[np.int8]", context.packer[node.inputs[2]])
-        weight = weight.reshape(channels, *rest)
+        weight = context.packer.factors(node.inputs[2]).array.reshape(channels, *rest)
         finish = _requantization(context, node, weight, groups)
         for group, (packed, constants) in enumerate(panels):
             part = slice(group * oc, (group + 1) * oc)
