@@ -17,15 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.activation import Activation, activate
-from lushan.cpu.convolution_loops import (
-    Argument,
-    ConvolutionLoops,
-    Geometry,
-    SlidingKernel,
-    sliding,
-    sliding_arguments,
-)
+from lushan.cpu.convolution_loops import ConvolutionLoops
 from lushan.cpu.emit import F32, Value
+from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES

@@ -17,15 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic
-from lushan.cpu.convolution_loops import (
-    Argument,
-    ConvolutionLoops,
-    Geometry,
-    SlidingKernel,
-    sliding,
-    sliding_arguments,
-)
+from lushan.cpu.convolution_loops import ConvolutionLoops
 from lushan.cpu.emit import F32, I8, Value
+from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution_loops import Geometry, choose_convolution_tile
 from lushan.cpu.lowering_context import Context, Lowering
 from lushan.cpu.packing import Allocate
 from lushan.cpu.pooling import max_pooling_tasks
@@ -22,6 +21,7 @@ from lushan.cpu.quantized_convolution import (
 )
 from lushan.cpu.quantized_global_average_pooling import quantized_global_average_pooling_tasks
 from lushan.cpu.residual import zero_padding_shortcut_tasks
+from lushan.cpu.sliding import Geometry, choose_convolution_tile
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import choose_vectors
 from lushan.graph.ir import Node

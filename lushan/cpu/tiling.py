@@ -198,9 +198,9 @@ def choose_winograd_outputs(
     Tiles over the edge multiply in vain: their products must be at most half of the direct
     convolution's 9 a pixel, or the transforms eat what is left (a 5×5 picture: 144 of 225); 2×2
     tiles, whose transforms are some additions, at most two thirds.
-    Where 4×4 would save less than a quarter of the products of 2×2 (9 or 10 rows and columns) and
-    its weights come from memory, 2×2 is faster, with one picture as with four, and a network that
-    met 7×7 before has its weights already.
+    Where 4×4 tiles are few (9: up to 12 rows and columns) and their weights come from memory, 2×2
+    is as fast, with one picture as with four, and a network that met 7×7 before has its weights
+    already.
     """
     if min(height, width) < 4:
         return 0
@@ -209,9 +209,8 @@ def choose_winograd_outputs(
         tiles, products = winograd_tiles(height, width, outputs), winograd_products(outputs)
         weights = FLOAT * products * input_channels * output_channels
         covered = tiles >= enough or (tiles >= 4 and weights <= 2 * L2_BYTES)
-        smaller = winograd_products(2) * winograd_tiles(height, width, 2)
-        streamed = weights > MEMORY_BYTES and 4 * products * tiles > 3 * smaller
-        if covered and products * tiles <= share * direct and (outputs == 2 or not streamed):
+        streamed = outputs == 4 and weights > MEMORY_BYTES and tiles < 16
+        if covered and products * tiles <= share * direct and not streamed:
             return outputs
     return 0
 
