@@ -104,15 +104,15 @@ def _panels(context: Context, node: Node, geometry: Geometry) -> Panels:
         ]
 
     def write(panels: Panels) -> None:
-        weight = cast("NDArray[np.int8]", context.packer[node.inputs[2]])
-        weight = weight.reshape(channels, *rest)
+        weight = context.packer.factors(node.inputs[2]).array.reshape(channels, *rest)
         finish = _requantization(context, node, weight, groups)
         for group, (packed, constants) in enumerate(panels):
             part = slice(group * oc, (group + 1) * oc)
             write_panels(weight[part], packed)
             constants[:] = panel_constants(finish, part, nr)
 
-    return context.packer.once((node.operator, nr, *node.inputs[1:]), reserve, write)
+    key = (node.operator, groups, shape, *node.inputs[1:])
+    return context.packer.once(key, reserve, write)
 
 
 def _requantization(context: Context, node: Node, weight: NDArray[np.int8], groups: int) -> Any:

@@ -67,9 +67,12 @@ def _rows(
     target: Target,
     parts: int = 1,
 ) -> list[int]:
-    """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many."""
+    """Return the pixels (or rows) that ``table`` has for ``vectors``: at most so many.
+
+    One is there whether it fits or not: 16 registers are too few for numbers in four parts.
+    """
     known = table[target.registers][vectors]
-    return [n for n in known if n <= most and fits(Tile(n, vectors), target, parts)]
+    return [n for n in known if n <= most and fits(Tile(n, vectors), target, parts)] or [1]
 
 
 def choose_vectors(output_channels: int, target: Target) -> int:

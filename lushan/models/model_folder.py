@@ -10,9 +10,11 @@ next writing completes such a folder. Of several writers at a time one goes afte
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -97,6 +99,7 @@ def write_model_folder(
             write_safetensors(temporary[0], stored)
             temporary[1].write_bytes(text)
             flush_file(temporary[1])
+            shutil.copymode(temporary[1], temporary[0])  # the library keeps others from reading
             (folder / CONFIG).unlink(missing_ok=True)
             temporary[0].replace(folder / WEIGHTS)
             temporary[1].replace(folder / CONFIG)
@@ -116,6 +119,9 @@ def check_target(folder: str | Path) -> None:
         if folder.exists():
             _check_folder(folder)
             _check_replaceable(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(folder, error) from None
 
