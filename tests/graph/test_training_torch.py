@@ -24,6 +24,7 @@ from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # threads of two runtimes on the same cores wait for each other
 
 DECAY, MOMENTUM = 5e-4, 0.9
 
@@ -128,7 +129,15 @@ def test_in_float64_losses_are_pytorchs(name: str) -> None:
 
 
 def test_the_first_fifty_losses_are_pytorchs() -> None:
+    """In float64: in float32 either's rounding grows a thousandfold in three such steps."""
     network = ARCHITECTURES["resnet20_cifar"]
-    ours, theirs = losses(network, interpret.compile, np.float32, (50, 16, 32), 0.002)
+    ours, theirs = losses(network, interpret.compile, np.float64, (50, 8, 12), 0.016)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
-    assert ours[-1] < 0.8 * ours[0]
+    assert np.mean(ours[-10:]) < 0.8 * np.mean(ours[:10])
+
+
+def test_in_float32_losses_are_pytorchs_while_steps_are_small() -> None:
+    network = ARCHITECTURES["resnet20_cifar"]
+    ours, theirs = losses(network, interpret.compile, np.float32, (50, 16, 24), 2e-4)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
+    assert np.mean(ours[-10:]) < 0.9 * np.mean(ours[:10])
