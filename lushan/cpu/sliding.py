@@ -108,7 +108,8 @@ def choose_convolution_tile(
     """Return the tile of a convolution whose weights are packed for so many vectors."""
     pixel_bytes = x.itemsize * geometry.stride[1] * x.shape[3]
     parts = 1 if x.itemsize == FLOAT else registers_of_a_step(target)
-    return choose_tile(y.shape[2], vectors, pixel_bytes, target, parts=parts)
+    twice = parts == 1 and x.itemsize != FLOAT
+    return choose_tile(y.shape[2], vectors, pixel_bytes, target, parts=parts, twice=twice)
 
 
 def sliding(
