@@ -179,11 +179,15 @@ def batch_norm(node: Node, types: Types) -> list[TensorType]:
 def batch_norm_training(node: Node, types: Types) -> list[TensorType]:
     """Map the same, of more than one pixel, to x and its mean and variance [C]."""
     batch_norm(node, types)
-    *pixels, channels = types[0].shape
-    if math.prod(2 if size is None else size for size in pixels) < 2:
-        raise fail(node, GraphError("one pixel has no variance"), types)
-    statistics = TensorType((channels,), types[0].dtype)
+    require_variance(node, types)
+    statistics = TensorType(types[0].shape[-1:], types[0].dtype)
     return [types[0], statistics, statistics]
+
+
+def require_variance(node: Node, types: Types) -> None:
+    """Check that the first of ``types``, [..., C], has more than one pixel."""
+    if math.prod(2 if size is None else size for size in types[0].shape[:-1]) < 2:
+        raise fail(node, GraphError("one pixel has no variance"), types)
 
 
 def add(node: Node, types: Types) -> list[TensorType]:
