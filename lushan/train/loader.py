@@ -7,7 +7,7 @@ so a run holds a bounded number of them. Which thread made a batch cannot be tol
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -58,7 +58,7 @@ class TrainingBatches:
 
     def epoch(
         self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None, workers: int = 1
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch in order, from number ``start`` on.
 
         ``size`` is (height, width) in place of that of ``preprocessing``.
@@ -110,7 +110,7 @@ def validation_batches(
     *,
     batch: int,
     workers: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield all samples in order as recognition would see them; the last batch may be smaller."""
     shape = (preprocessing.height, preprocessing.width, 3)
 
@@ -127,7 +127,7 @@ def validation_batches(
 
 def ahead_of_time(
     make: Callable[[int], Batch], numbers: Sequence[int], workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield ``make(number)`` for each number, in order, made by worker threads ahead of time.
 
     An error of ``make`` is raised in its place. Closing the iterator waits for the batches that are

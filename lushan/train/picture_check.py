@@ -41,10 +41,9 @@ class PictureStore:
         self._kept: dict[Path, Pixels] = {}
         self._lock = threading.Lock()
 
-    @property
-    def size(self) -> int:
-        """The bytes of pixels that are kept."""
-        return self._size
+    def __len__(self) -> int:
+        """Return how many pictures are kept."""
+        return len(self._kept)
 
     def __call__(self, path: Path) -> Pixels:
         """Return the pixels of the picture at ``path``, uint8 [H, W, 3], not to be written to.

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
+from lushan.graph import interpret, training
 from lushan.graph.executor import Array
+from lushan.graph.ir import Graph
+from lushan.train.settings import Settings
 
 
 class TrainingProgram(Protocol):
@@ -38,3 +41,21 @@ class TrainingProgram(Protocol):
 
 ProgramFactory: TypeAlias = Callable[[Mapping[str, Array]], TrainingProgram]
 """Makes a program from the weights of a network, or from all parameters of another program."""
+
+
+def program_factory(graph: Graph, settings: Settings) -> ProgramFactory:
+    """Return what makes programs that train ``graph`` as ``settings`` say, by the reference engine.
+
+    Targets come with label smoothing and class weights in them already. Raises GraphError for a
+    prefix in ``settings.freeze`` that no parameter has, and where nothing is left to train.
+    """
+    step = training.training_step(
+        graph, frozen=settings.freeze, watch=settings.watch_gradients, clip=settings.clip
+    )
+
+    def make(weights: Mapping[str, Array]) -> TrainingProgram:
+        return training.TrainingProgram(
+            step, training.training_state(step, weights), interpret.compile
+        )
+
+    return make

@@ -39,7 +39,8 @@ class Settings:
     the decay of a moving average of the weights, 0 for none, taken every ``ema_every`` steps: if
     there is one, it is what is validated and kept. ``early_stop`` ends the run after so many epochs
     without a better one. ``val_fraction`` is split off where no pictures are kept for validation.
-    ``keep`` says whether the model is that of the best epoch or of the last.
+    ``keep`` says whether the model is that of the best epoch or of the last. ``watch_gradients``
+    records the norm of every parameter's gradient.
     """
 
     model: str | None = None
@@ -66,6 +67,7 @@ class Settings:
     early_stop: int | None = None
     val_fraction: float = 0.1
     keep: Keep = "best"
+    watch_gradients: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -130,6 +132,7 @@ def _check(settings: Settings) -> None:
     check_choice("class_weights", settings.class_weights, ("none", "inverse"))
     check_choice("sampling", settings.sampling, ("shuffled", "balanced"))
     check_choice("keep", settings.keep, ("best", "last"))
+    check_choice("watch_gradients", settings.watch_gradients, (True, False))
     if settings.size is not None:
         check_count("size", settings.size, 1, _LARGEST_SIDE)
     if settings.learning_rate is not None:
