@@ -107,7 +107,10 @@ class Augmentation:
     def _padded(self, pixels: Pixels, random: np.random.Generator) -> Pixels:
         """Move a picture by up to ``padding`` pixels; black comes in from outside."""
         height, width, _ = pixels.shape
-        down, right = random.integers(-self.padding, self.padding, 2, endpoint=True).tolist()
+        shifts = random.integers(-self.padding, self.padding, 2, endpoint=True).tolist()
+        down, right = (
+            min(max(by, -side), side) for by, side in zip(shifts, (height, width), strict=True)
+        )
         moved = np.zeros_like(pixels)
         to_y, to_x = slice(max(down, 0), height + down), slice(max(right, 0), width + right)
         from_y, from_x = slice(max(-down, 0), height - down), slice(max(-right, 0), width - right)

@@ -170,6 +170,7 @@ def _samples(folder: Path, classes: Sequence[str]) -> tuple[Sample, ...]:
     return tuple(
         Sample(path, label)
         for label, name in enumerate(classes)
+        if (folder / name).is_dir()  # not every class need be among those to validate on
         for path in find_pictures(folder / name)
     )
 

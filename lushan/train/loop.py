@@ -47,10 +47,10 @@ class Task:
     val: Sequence[Sample]
     preprocessing: Preprocessing
     engine: str
-    threads: int | None = None
-    workers: int = 1
-    checkpoint_seconds: float = 300.0  # between checkpoints within an epoch
-    record_steps: int = 50  # between records within an epoch
+    threads: int | None
+    workers: int  # threads that make batches
+    checkpoint_seconds: float  # between checkpoints within an epoch
+    record_steps: int  # between records within an epoch
 
     @property
     def steps(self) -> int:

@@ -76,7 +76,10 @@ class RunFolder:
         """
         record = read_record(path)
         if record is None:
-            raise UsageError("{path}: no run in it to resume", path=str(path))
+            raise UsageError(
+                "{path}: no run in it to resume; name a folder of pictures to begin one",
+                path=str(path),
+            )
         folder = cls(path)
         folder._claim()
         folder._clear_leftovers()

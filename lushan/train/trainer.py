@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import lushan
+from lushan import __version__
 from lushan.cores import usable_cores
 from lushan.engines import DEFAULT_ENGINE
 from lushan.errors import PictureError, UsageError
@@ -62,7 +62,8 @@ class Machine:
 
     threads: int | None = None
     cache_bytes: int = CACHE_BYTES  # of decoded pictures in memory
-    checkpoint_seconds: float = 300.0
+    checkpoint_seconds: float = 300.0  # between checkpoints within an epoch
+    record_steps: int = 50  # between records within an epoch
     engine: str = DEFAULT_ENGINE  # that validates
 
 
@@ -127,7 +128,10 @@ def train(
     else:
         check_new(output)
     if root is None:
-        raise UsageError("{path}: no run in it to resume", path=str(output))
+        raise UsageError(
+            "{path}: no run in it to resume; name a folder of pictures to begin one",
+            path=str(output),
+        )
     store = PictureStore(machine.cache_bytes)
     data = _prepare_data(root, val, settings, store, machine, listener)
     if record is not None:
@@ -312,12 +316,13 @@ def _task(
         threads=machine.threads,
         workers=1 if in_memory else min(_MOST_WORKERS, machine.threads or usable_cores()),
         checkpoint_seconds=machine.checkpoint_seconds,
+        record_steps=machine.record_steps,
     )
 
 
 def _record(settings: Settings, config: ModelConfig, data: _Data) -> dict[str, Any]:
     return {
-        "lushan": lushan.__version__,
+        "lushan": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "settings": settings.to_dict(),

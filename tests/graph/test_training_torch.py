@@ -76,9 +76,7 @@ def batches(count: int, size: int, side: int) -> Iterator[tuple[np.ndarray, np.n
     ("name", "steps", "size", "side", "smoothing"),
     [("resnet20_cifar", 50, 16, 32, 0.0), ("resnet18", 4, 4, 64, 0.1), ("resnet50", 3, 4, 64, 0.0)],
 )
-def test_losses_are_pytorchs(
-    name: str, steps: int, size: int, side: int, smoothing: float
-) -> None:
+def test_losses_are_pytorchs(name: str, steps: int, size: int, side: int, smoothing: float) -> None:
     graph = build(ARCHITECTURES[name].with_classes(10))
     weights = initial_weights(graph, seed=1)
     peer = Peer(graph, weights)
