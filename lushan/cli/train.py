@@ -176,8 +176,8 @@ def _listener(bars: ExitStack, language: str) -> Any:
         update.clear()
         with suppress(OSError):
             print(
-                f"epoch {record['epoch']}: loss {record['train_loss']:.4f}, "
-                f"validation {record['val_loss']:.4f}, top-1 {record['val_top1']:.2%}, "
+                f"epoch {record['epoch']}: loss {record['train_loss']:.4g}, "
+                f"validation {record['val_loss']:.4g}, top-1 {record['val_top1']:.2%}, "
                 f"top-5 {record['val_top5']:.2%}, {record['pictures_per_second']:.0f} pictures/s",
                 file=sys.stderr,
             )

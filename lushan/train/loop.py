@@ -225,6 +225,7 @@ class Loop:
         began = time.perf_counter()
         weights = average.arrays if average is not None else program.parameters
         weights = {name: np.array(weights[name]) for name in self._names}
+        self._check_finite(weights)
         found = self.validate(weights)
         if not math.isfinite(found.loss):
             raise self._diverged(
@@ -278,15 +279,19 @@ class Loop:
     ) -> None:
         """Write a checkpoint, unless its weights are spoilt: the last good one stays."""
         tensors = dict(program.parameters)
-        for name, array in tensors.items():
-            if not np.isfinite(array).all():
-                raise self._diverged(
-                    TrainingError("the parameter {name} has NaN or infinity", name=name)
-                )
+        self._check_finite(tensors)
         if average is not None:
             tensors |= {AVERAGE + name: array for name, array in average.arrays.items()}
         metrics.sync()
         self._folder.save_checkpoint(self.progress.to_dict(), tensors)
+
+    def _check_finite(self, arrays: Mapping[str, Array]) -> None:
+        """Raise TrainingError for NaN and infinity: an update can spoil weights after the loss."""
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise self._diverged(
+                    TrainingError("the parameter {name} has NaN or infinity", name=name)
+                )
 
     def _diverged(self, problem: TrainingError) -> TrainingError:
         progress = self.progress
