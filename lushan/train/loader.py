@@ -69,19 +69,19 @@ class TrainingBatches:
         order = epoch_order(labels, seed=self.seed, epoch=epoch, balanced=self.balanced)
 
         def make(number: int) -> Batch:
-            places = range(number * self.batch, (number + 1) * self.batch)
-            return self._make(order, places, epoch, number, preprocessing)
+            return self.make(order, epoch, number, preprocessing)
 
         return ahead_of_time(make, range(start, self.steps), workers)
 
-    def _make(
+    def make(
         self,
         order: npt.NDArray[np.int64],
-        places: Sequence[int],
         epoch: int,
         number: int,
         preprocessing: Preprocessing,
     ) -> Batch:
+        """Return one batch of an epoch whose pictures come in ``order``, at some picture size."""
+        places = range(number * self.batch, (number + 1) * self.batch)
         height, width = preprocessing.height, preprocessing.width
         pixels = np.empty((len(places), height, width, 3), np.uint8)
         chosen = [self.samples[order[place]] for place in places]
