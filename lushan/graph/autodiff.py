@@ -184,6 +184,11 @@ def _by_place(back: Backward, node: Node, grad_y: str) -> None:
     back.send(x, f"{node.operator}_backward", (grad_y, x), **node.options)
 
 
+def _zero_padding_shortcut(back: Backward, node: Node, grad_y: str) -> None:
+    x, stride = node.inputs[0], node.options["stride"]
+    back.send(x, "zero_padding_shortcut_backward", (grad_y, x), stride=stride)
+
+
 def _add(back: Backward, node: Node, grad_y: str) -> None:
     for name in node.inputs:
         back.pass_on(name, grad_y)
@@ -202,6 +207,6 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "max_pooling": Derivative((0,), _max_pooling),
     "average_pooling": Derivative((0,), _by_place),
     "global_average_pooling": Derivative((0,), _by_place),
-    "zero_padding_shortcut": Derivative((0,), _by_place),
+    "zero_padding_shortcut": Derivative((0,), _zero_padding_shortcut),
     "add": Derivative((0, 1), _add),
 }

@@ -26,20 +26,10 @@ def _shaped(function: Callable[..., Array]) -> Callable[..., Array]:
     """Return a function that takes x last of the arrays where ``function`` takes its shape."""
 
     def meaning(*inputs: Array, **options: Any) -> Array:
+        arrays.check_shapes(function.__name__, grad_y=(inputs[0], "..."), x=(inputs[-1], "..."))
         return function(*inputs[:-1], inputs[-1].shape, **options)
 
     return meaning
-
-
-def _zero_padding_shortcut_backward(
-    grad_y: Array, x: Array, *, stride: int, channels: int
-) -> Array:
-    """Leave out the channels, which grad_y has."""
-    shape = x.shape
-    grad_x: Array = residual.zero_padding_shortcut_backward(
-        grad_y, (shape[0], shape[1], shape[2], shape[3]), stride=stride
-    )
-    return grad_x
 
 
 GRADIENT_MEANINGS: Mapping[str, Callable[..., Any]] = {
@@ -58,7 +48,7 @@ GRADIENT_MEANINGS: Mapping[str, Callable[..., Any]] = {
     "max_pooling_backward": _shaped(pooling.max_pooling_backward),
     "average_pooling_backward": _shaped(pooling.average_pooling_backward),
     "global_average_pooling_backward": _shaped(pooling.global_average_pooling_backward),
-    "zero_padding_shortcut_backward": _zero_padding_shortcut_backward,
+    "zero_padding_shortcut_backward": _shaped(residual.zero_padding_shortcut_backward),
     "cross_entropy_backward": cross_entropy.cross_entropy_backward,
     "gradient_norm": sgd.gradient_norm,
     "total_norm": sgd.total_norm,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from lushan.errors import GraphError
 from lushan.graph import shape_rules as rules
 from lushan.graph.ir import Node, TensorType
 from lushan.graph.shape_rules import Types
@@ -27,10 +26,10 @@ def convolution_backward_weight(node: Node, types: Types) -> list[TensorType]:
     rules.require(node, types, (None,) * 4, (None,) * 4)
     grad_y, x = types
     oc, ic = grad_y.shape[3], x.shape[3]
-    if oc is None or ic is None:
-        raise rules.fail(node, GraphError("its channels are not known"), types)
     kernel = cast("tuple[int, int]", node.options["kernel"])
     groups = cast("int", node.options["groups"])
+    if oc is None or ic is None:
+        return [TensorType((oc, *kernel, None if ic is None else ic // groups), x.dtype)]
     # Groups that do not divide the channels are refused by the rule of the convolution.
     weight = TensorType((oc, *kernel, max(1, ic // groups)), x.dtype)
     rules.add(node, [grad_y, *rules.convolution(node, [x, weight])])
@@ -64,12 +63,6 @@ def batch_norm_backward(node: Node, types: Types) -> list[TensorType]:
     rules.add(node, [grad_y, x])
     rules.require(node, channelwise, *((rules.channels(node, [x]),),) * 3)
     return [x, channelwise[0], channelwise[0]]
-
-
-def batch_norm_training_backward(node: Node, types: Types) -> list[TensorType]:
-    """Map the same, of more than one pixel, to the same."""
-    rules.require_variance(node, types[1:])
-    return batch_norm_backward(node, types)
 
 
 def same_shape(node: Node, types: Types) -> list[TensorType]:
@@ -109,8 +102,9 @@ def global_average_pooling_backward(node: Node, types: Types) -> list[TensorType
 
 def zero_padding_shortcut_backward(node: Node, types: Types) -> list[TensorType]:
     """Map grad_y [N, HO, WO, channels], x [N, H, W, C] to the same as x."""
+    rules.require(node, types, (None,) * 4, (None,) * 4)
     grad_y, x = types
-    rules.add(node, [grad_y, *rules.zero_padding_shortcut(node, [x])])
+    rules.add(node, [grad_y, rules.widened(node, x, grad_y.shape[3], types)])
     return [x]
 
 

@@ -184,7 +184,7 @@ OPERATORS: Mapping[str, Operator] = {
         (5, 5), gradients.batch_norm_backward, _NORMALISATION, outputs=(3, 3)
     ),
     "batch_norm_training_backward": Operator(
-        (5, 5), gradients.batch_norm_training_backward, _NORMALISATION, outputs=(3, 3)
+        (5, 5), gradients.batch_norm_backward, _NORMALISATION, outputs=(3, 3)
     ),
     "relu_backward": Operator((2, 2), gradients.same_shape),  # grad_y, x or y
     "leaky_relu_backward": Operator((2, 2), gradients.same_shape, {"slope": _number}),  # grad_y, x
@@ -200,7 +200,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "global_average_pooling_backward": Operator((2, 2), gradients.global_average_pooling_backward),
     "zero_padding_shortcut_backward": Operator(
-        (2, 2), gradients.zero_padding_shortcut_backward, _ZERO_PADDING
+        (2, 2), gradients.zero_padding_shortcut_backward, {"stride": _positive_integer}
     ),
     # scores, target
     "cross_entropy_backward": Operator(

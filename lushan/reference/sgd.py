@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from lushan.errors import UsageError
-from lushan.reference.arrays import FloatArray, check_same_shape
+from lushan.reference.arrays import FloatArray, check_same_shape, check_shapes
 
 
 def sgd(
@@ -37,6 +37,14 @@ def sgd(
     A velocity begins as zeros.
     """
     check_same_shape("sgd", parameter=parameter, velocity=velocity, gradient=gradient)
+    check_shapes(
+        "sgd",
+        parameter=(parameter, "..."),
+        learning_rate=(learning_rate, ""),
+        momentum=(momentum, ""),
+        weight_decay=(weight_decay, ""),
+        factor=(factor, ""),
+    )
     if factor is not None:
         gradient = gradient * factor
     g = gradient + weight_decay * parameter
@@ -54,6 +62,7 @@ def gradient_norm(gradient: FloatArray) -> FloatArray:
 
 def total_norm(*norms: FloatArray) -> FloatArray:
     """Return the norm of several gradients together from the norms of each."""
+    check_shapes("total_norm", **{f"norm {n}": (norm, "") for n, norm in enumerate(norms)})
     return np.asarray(math.hypot(*map(float, norms)), norms[0].dtype)
 
 
@@ -62,6 +71,7 @@ def clipping_factor(norm: FloatArray, *, most: float) -> FloatArray:
 
     It is min(1, most / norm), 1 for a norm of 0. A norm that is NaN gives NaN.
     """
+    check_shapes("clipping_factor", norm=(norm, ""))
     if not most > 0:
         raise UsageError("gradients are clipped to a norm above 0, got {most}", most=most)
     with np.errstate(divide="ignore"):
