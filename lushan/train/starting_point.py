@@ -16,6 +16,7 @@ from lushan.graph.verify import infer_types
 from lushan.image.preprocess import Preprocessing
 from lushan.models.config import ModelConfig
 from lushan.models.initialize import initial_weights
+from lushan.models.labels import imagenet1k
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import INPUT, build
 from lushan.models.zoo import CUSTOM, Model, describe_network, load_model, preprocessing_of
@@ -75,7 +76,11 @@ def configure(
         num_classes=len(classes),
         model_args=network.to_dict() if architecture == CUSTOM else {},
         label_names=tuple(classes),
-        label_descriptions=descriptions or None,
+        # Of wnids lushan has names of its own, in two languages, that follow the pictures.
+        label_descriptions={
+            name: texts for name, texts in descriptions.items() if name not in imagenet1k().names
+        }
+        or None,
         pretrained_cfg=_pretrained_cfg(dict(base), settings),
     )
 

@@ -49,6 +49,8 @@ def test_every_verb_takes_the_result(run, data: Path, config: Path, tmp_path: Pa
     assert counts["top1"] > 24
     assert run("info", output).status == 0
     assert run("quantize", output, "--calibrate", data, "-o", tmp_path / "int8").status == 0
+    again = run("train", data, "--init", tmp_path / "int8", "-o", tmp_path / "again")
+    assert (again.status, "an int8 model cannot be trained" in again.err) == (2, True)
     text = run("train", "-o", output, "--resume", "--lang", "zh")
     assert (text.status, text.err) == (0, "")
     assert "of epoch" in text.out
