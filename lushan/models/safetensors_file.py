@@ -188,12 +188,29 @@ def _read_bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.generic
     return result
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write ``tensors`` to ``path``, on disk when this returns. Raises OSError."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a file has beside its tensors. Raises ModelError."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(
+            "{source}: the safetensors file cannot be read: {reason}",
+            source=str(path),
+            reason=printable(str(error), 200),
+        ) from None
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, NDArray[np.generic]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``tensors`` and texts to ``path``, on disk when this returns. Raises OSError."""
     # The library writes memory as it lies, and timm wants to know whose layout it is.
     plain = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     try:
-        safetensors.numpy.save_file(plain, path, metadata={"format": "pt"})
+        safetensors.numpy.save_file(plain, path, metadata={"format": "pt", **(metadata or {})})
     except safetensors.SafetensorError as error:  # the disk is full, or may not be written
         raise OSError(str(error)) from error
     flush_file(path)
