@@ -45,14 +45,16 @@ class PeerReport:
 class Report:
     """What was measured: milliseconds are of one whole batch, the median and the minimum of all.
 
-    ``gflops`` counts two operations for each multiply-accumulate of the network, whatever the
-    engine saves; ``peak_gflops`` is the limit of ``threads`` threads in the same minutes.
+    ``precision`` is what the model computes on. ``gflops`` counts two operations for each
+    multiply-accumulate of the network, whatever the engine saves; ``peak_gflops`` is the limit of
+    ``threads`` threads for that precision in the same minutes.
     ``cores_of_others`` is how many cores other processes kept busy meanwhile, None if unknown.
     ``best_ratio`` is our median divided by that of the fastest float32 peer. ``absent`` are peers
     that are not installed, ``refused`` the errors of those that were left out.
     """
 
     model: str
+    precision: str
     engine: str
     batch: int
     height: int
@@ -105,7 +107,7 @@ def measure(
         OURS: lambda: recognizer.scores(x),
         **{rival.peer.name: rival.call for rival in rivals},
     }
-    seconds, limit, disturbed = _run(contestants, runs, progress)
+    seconds, limit, disturbed = _run(contestants, runs, Peak(model.precision), progress)
     reports = {
         rival.peer.name: _report(rival, versions[rival.peer.name], seconds) for rival in rivals
     }
@@ -115,6 +117,7 @@ def measure(
     peak_gflops = recognizer.threads * limit / 1e9
     return Report(
         model=model.name,
+        precision=model.precision,
         engine=recognizer.engine,
         batch=batch,
         height=height,
@@ -148,10 +151,9 @@ class _Rival:
 
 
 def _run(
-    contestants: Mapping[str, Callable[[], object]], runs: int, progress: Progress
+    contestants: Mapping[str, Callable[[], object]], runs: int, peak: Peak, progress: Progress
 ) -> tuple[dict[str, list[float]], float, float | None]:
     """Return the seconds of each contestant, the limit of one thread and the cores of others."""
-    peak = Peak()
     limits: list[float] = []
     disturbance = Disturbance()
     seconds = take_turns(

@@ -1,8 +1,9 @@
-"""The limit of the processor: how many float32 operations per second multiply-adds alone reach.
+"""The limit of the processor: how many operations per second multiply-adds alone reach.
 
-The kernel has as many independent multiply-adds in flight as there are registers, and touches no
-memory. One thread runs it; the limit of several threads is taken to be so many times as much,
-which is too much where two threads share one core, or where the clock falls under full load.
+They are of float32, or of bytes as quantised networks use them. The kernel has as many independent
+multiply-adds in flight as there are registers, and touches no memory. One thread runs it; the limit
+of several threads is taken to be so many times as much, which is too much where two threads share
+one core, or where the clock falls under full load.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu import llvm
-from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic, registers_of_a_step
+from lushan.cpu.emit import I8, KernelEmitter, Value
 from lushan.cpu.target import Target, detect
+from lushan.cpu.task import Kernel
 
 STEPS = 50_000  # of the loop in one run: about half a millisecond
 RUNS = 5
@@ -56,23 +59,61 @@ class MultiplyAddKernel:
         return emitter.text()
 
 
-class Peak:
-    """The kernel, compiled for this machine; each call measures the limit of one thread anew."""
+@dataclass(frozen=True)
+class ByteMultiplyAddKernel:
+    """The same with sums of four products of bytes: a quad of the input, a vector of weights."""
 
-    def __init__(self) -> None:
+    accumulators: int
+
+    def emit(self, name: str, target: Target) -> str:
+        """Return the LLVM IR of the kernel."""
+        emitter = KernelEmitter(name, target)
+        arithmetic = ByteArithmetic(emitter)
+        memory = emitter.pointer(Argument.NUMBERS, I8)
+        numbers, weights = arithmetic.numbers(memory, 0), arithmetic.weights(memory, STEP)
+
+        def step(_: Value, *sums: Value) -> list[Value]:
+            return [arithmetic.add_products(total, numbers, weights) for total in sums]
+
+        start = [arithmetic.zero()] * self.accumulators
+        sums = emitter.loop(0, emitter.argument(Argument.STEPS), step, carried=start)
+        total = sums[0]
+        for other in sums[1:]:
+            total = emitter.builder.add(total, other)
+        result = emitter.builder.bitcast(total, emitter.vector)
+        emitter.store(result, emitter.pointer(Argument.RESULT))
+        return emitter.text()
+
+
+class Peak:
+    """The kernel, compiled for this machine; each call measures the limit of one thread anew.
+
+    ``precision`` is "float32" or "int8".
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
         target = detect()
-        kernel = MultiplyAddKernel(target.registers - 4)
+        lanes, accumulators = target.lanes, target.registers - 4
+        # A factor below 1 keeps the sums finite, an addend above 0 keeps them from vanishing.
+        numbers = np.full(2, 1e-3, np.float32)
+        self._operations = 2 * STEPS * accumulators * lanes
+        kernel: Kernel = MultiplyAddKernel(accumulators)
+        if precision == "int8":
+            # A number and a weight of float32 take two of the four registers that are left.
+            accumulators -= max(0, 2 * registers_of_a_step(target) - 3)
+            numbers = np.ones(STEP + STEP * lanes, np.uint8).view(np.float32)
+            self._operations = 2 * STEPS * accumulators * lanes * STEP
+            kernel = ByteMultiplyAddKernel(accumulators)
         text = kernel.emit("multiply_add", target)
         self._code = llvm.Code(target, {"": llvm.compile_object(text, target)})
         signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._function = signature(self._code.address("multiply_add"))
-        self._operations = 2 * STEPS * kernel.accumulators * target.lanes
-        # A factor below 1 keeps the sums finite, an addend above 0 keeps them from vanishing.
-        self._memory = np.full(2 + target.lanes, 1e-3, np.float32)
+        self._memory = np.concatenate([numbers, np.zeros(lanes, np.float32)])
+        self._result = len(numbers)
         self._bases = np.array([self._memory.ctypes.data], np.int64)
         self._arguments = np.zeros(5, np.int64)  # everything lies in the one base, 0
         self._arguments[Argument.STEPS] = STEPS
-        self._arguments[Argument.RESULT + 1] = 2 * self._memory.itemsize
+        self._arguments[Argument.RESULT + 1] = self._result * self._memory.itemsize
 
     def __call__(self) -> float:
         """Return operations per second, the best of a few runs."""
@@ -84,6 +125,9 @@ class Peak:
         return self._operations / least
 
     def result(self) -> NDArray[np.float32]:
-        """Return what the last run computed: the sum of all accumulators, in every lane."""
-        lanes: NDArray[np.float32] = self._memory[2:].copy()
+        """Return what the last run computed: the sum of all accumulators, in every lane.
+
+        Of bytes it is an integer: ``result().view(numpy.int32)``.
+        """
+        lanes: NDArray[np.float32] = self._memory[self._result :].copy()
         return lanes

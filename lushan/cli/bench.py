@@ -118,9 +118,10 @@ def _print(record: dict[str, Any]) -> None:
     for name, peer in record["peers"].items():
         note = f"{peer['ratio']:>7.2f}  {peer['setting']}"
         _print_row(f"{name} {peer['version']}", peer, note)
+    unit = "GFLOP/s" if record["precision"] == "float32" else "GOP/s"
     print(f"\nimages per second  {record['images_per_second']:.1f}")
     print(
-        f"GFLOP/s            {record['gflops']:.1f}, {100 * record['peak_fraction']:.0f} % of the "
+        f"{unit:<19}{record['gflops']:.1f}, {100 * record['peak_fraction']:.0f} % of the "
         f"{record['peak_gflops']:.0f} that multiply-adds alone reach"
     )
     if record["best_ratio"] is not None:

@@ -78,4 +78,4 @@ class Context:
                 biases[-1] = 0
                 biases.reshape(-1)[:oc] = bias[part]
 
-        return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
+        return self.packer.once((node.operator, shape, vectors, *node.inputs[1:3]), reserve, write)

@@ -12,9 +12,11 @@ other.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -101,6 +103,7 @@ def write_model_folder(
             write_safetensors(temporary[0], stored)
             temporary[1].write_bytes(text)
             flush_file(temporary[1])
+            shutil.copymode(temporary[1], temporary[0])  # the library keeps others from reading
             if not _holds(folder / CONFIG, text):
                 (folder / CONFIG).unlink(missing_ok=True)
             temporary[0].replace(folder / WEIGHTS)
@@ -121,6 +124,9 @@ def check_target(folder: str | Path) -> None:
         if folder.exists():
             _check_folder(folder)
             _check_replaceable(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(folder, error) from None
 
