@@ -39,12 +39,16 @@ class TrainingProgram(Protocol):
         """Give back threads and memory; a closed program refuses to run. May be called twice."""
 
 
+TRAINING_ENGINE = "reference"
+
 ProgramFactory: TypeAlias = Callable[[Mapping[str, Array]], TrainingProgram]
 """Makes a program from the weights of a network, or from all parameters of another program."""
 
 
-def program_factory(graph: Graph, settings: Settings) -> ProgramFactory:
-    """Return what makes programs that train ``graph`` as ``settings`` say, by the reference engine.
+def program_factory(
+    graph: Graph, settings: Settings, *, engine: str, threads: int | None = None
+) -> ProgramFactory:
+    """Return what makes programs that train ``graph`` as ``settings`` say, on an engine.
 
     Targets come with label smoothing and class weights in them already. Raises GraphError for a
     prefix in ``settings.freeze`` that no parameter has, and where nothing is left to train.
@@ -54,8 +58,17 @@ def program_factory(graph: Graph, settings: Settings) -> ProgramFactory:
     )
 
     def make(weights: Mapping[str, Array]) -> TrainingProgram:
-        return training.TrainingProgram(
-            step, training.training_state(step, weights), interpret.compile
-        )
+        state = training.training_state(step, weights)
+        return training.TrainingProgram(step, state, _ENGINES[engine], threads=threads)
 
     return make
+
+
+def _reference(
+    graph: Graph, weights: Mapping[str, Array], *, threads: int | None = None
+) -> training.UpdatingProgram:
+    return interpret.compile(graph, weights, threads=threads)
+
+
+# No passes are applied: a step is made of the network's own nodes.
+_ENGINES: Mapping[str, training.UpdatingEngine] = {"reference": _reference}

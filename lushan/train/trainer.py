@@ -35,7 +35,7 @@ from lushan.train.loader import TrainingBatches
 from lushan.train.loop import Loop, Progress, Task
 from lushan.train.metrics import MetricsLog
 from lushan.train.picture_check import PictureCheck, PictureStore, check_pictures, relative_name
-from lushan.train.program import program_factory
+from lushan.train.program import TRAINING_ENGINE, program_factory
 from lushan.train.report import RunFacts, to_html
 from lushan.train.run_folder import (
     CONFUSION,
@@ -65,6 +65,7 @@ class Machine:
     checkpoint_seconds: float = 300.0  # between checkpoints within an epoch
     record_steps: int = 50  # between records within an epoch
     engine: str = DEFAULT_ENGINE  # that validates
+    training_engine: str = TRAINING_ENGINE
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ def train(
         descriptions = read_class_names(root, data.classes)
         start = StartingPoint.of(configure(settings, data.classes, descriptions))
     task = _task(settings, start, data, store, machine)
-    factory = program_factory(start.graph, settings)
+    factory = program_factory(
+        start.graph, settings, engine=machine.training_engine, threads=machine.threads
+    )
     initial = starting_weights(settings, start) if record is None else None
     if record is None:
         folder = RunFolder.create(output, _record(settings, start.config, data))
