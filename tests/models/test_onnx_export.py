@@ -11,8 +11,8 @@ import pytest
 from lushan.errors import GraphError, MissingExtraError
 from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
-from lushan.graph.ir import Graph
 from lushan.graph.gradient_meanings import GRADIENT_MEANINGS
+from lushan.graph.ir import Graph
 from lushan.graph.operators import OPERATORS
 from lushan.models.onnx_export import CONVERSIONS, to_onnx
 from lushan.models.resnet_graph import build
