@@ -16,6 +16,7 @@ from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.gradient_rules import GRADIENT_RULES
 from lushan.cpu.locks import Locked
 from lushan.cpu.lower import lower
 from lushan.cpu.lowering_context import Options
@@ -117,6 +118,10 @@ class CpuProgram(Locked):
         self.parameters = parameters
         self._turn = threading.Lock()  # to update them
         self._graph = graph
+        # What a batch teaches is a matter of the whole batch.
+        self._splits = not any(node.operator in GRADIENT_RULES for node in graph.nodes) and all(
+            value.type.shape[:1] == (None,) for value in graph.inputs
+        )
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
@@ -159,11 +164,11 @@ class CpuProgram(Locked):
             value.name: np.asarray(inputs[value.name], np.float32, order="C")
             for value in self._graph.inputs
         }
-        if self.parameters:  # what a batch teaches is a matter of the whole batch
+        if self.parameters:
             with self._turn:
                 results = self._run(arrays)
         else:
-            results = self._in_parts(arrays)
+            results = self._in_parts(arrays) if self._splits else self._run(arrays)
         results.update((name, array.copy()) for name, array in self._given.items())
         return {name: results[name] for name in self._wanted}
 
