@@ -16,6 +16,7 @@ from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.gradient_rules import GRADIENT_RULES
 from lushan.cpu.locks import Locked
 from lushan.cpu.lower import lower
 from lushan.cpu.lowering_context import Options
@@ -23,6 +24,7 @@ from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
+from lushan.cpu.task import FLOAT
 from lushan.cpu.team import Team, yield_function
 from lushan.cpu.weight_cache import WeightCache
 from lushan.errors import GraphError, UsageError
@@ -64,10 +66,25 @@ def compile(
         )
     check_weights(graph, weights)
     check_keep(graph, keep)
-    rewritten, folded = passes.apply(graph, weights, keep=keep)
+    parameters = _parameters(graph, weights)
+    rewritten, folded = passes.apply(graph, parameters or weights, keep=keep)
     options = Options(thread_count(threads), winograd)
-    cache = None if keep else _cache(graph, weights, target, options)
-    return CpuProgram(rewritten, folded, tuple(keep), target, options, cache)
+    # What changes with every run is packed in every run, and never kept.
+    cache = None if keep or parameters else _cache(graph, weights, target, options)
+    return CpuProgram(rewritten, folded, tuple(keep), target, options, cache, parameters)
+
+
+def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies of all parameters, for the program to own, if a node updates any of them."""
+    if not any(node.updates for node in graph.nodes):
+        return {}
+    copies: dict[str, Array] = {}
+    for value in graph.parameters:
+        array = weights[value.name]
+        bytes_ = allocate_bytes(FLOAT * array.size)
+        copies[value.name] = bytes_.view(np.float32).reshape(array.shape)
+        copies[value.name][...] = array
+    return copies
 
 
 def _cache(
@@ -87,7 +104,11 @@ def _cache(
 
 
 class CpuProgram(Locked):
-    """A compiled network; it may be called from several threads at once."""
+    """A compiled network; it may be called from several threads at once.
+
+    Where nodes update parameters, those belong to the program: ``parameters`` has them all, in
+    their own shape, as the last run left them. Runs of such a program take turns.
+    """
 
     def __init__(
         self,
@@ -97,19 +118,31 @@ class CpuProgram(Locked):
         target: Target,
         options: Options,
         cache: WeightCache | None,
+        parameters: Mapping[str, Array],
     ) -> None:
         super().__init__()
+        self.parameters = parameters
+        self._turn = threading.Lock()  # to update them
         self._graph = graph
+        # What a batch teaches is a matter of the whole batch.
+        self._splits = not any(node.operator in GRADIENT_RULES for node in graph.nodes) and all(
+            value.type.shape[:1] == (None,) for value in graph.inputs
+        )
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
         given = {value.name for value in graph.parameters}
         self._computed = tuple(name for name in self._wanted if name not in given)
-        self._given = {name: np.array(weights[name]) for name in self._wanted if name in given}
+        self._given = {
+            name: parameters[name] if name in parameters else np.array(weights[name])
+            for name in self._wanted
+            if name in given
+        }
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer: Packer | None = Packer(weights, target, self._store, cache)
+        updated = {name for node in graph.nodes for name in node.updates}
+        self._packer: Packer | None = Packer(weights, target, self._store, cache, updated)
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
@@ -121,6 +154,7 @@ class CpuProgram(Locked):
         """Make the locks new ones, in a child after a fork."""
         super()._renew()
         self._planning = threading.Lock()
+        self._turn = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once; see ``lushan.graph.executor.Program``."""
@@ -128,10 +162,14 @@ class CpuProgram(Locked):
             raise GraphError("the program is closed")
         check_inputs(self._graph, inputs)
         arrays = {
-            value.name: np.ascontiguousarray(inputs[value.name], np.float32)
+            value.name: np.asarray(inputs[value.name], np.float32, order="C")
             for value in self._graph.inputs
         }
-        results = self._in_parts(arrays)
+        if self.parameters:
+            with self._turn:
+                results = self._run(arrays)
+        else:
+            results = self._in_parts(arrays) if self._splits else self._run(arrays)
         results.update((name, array.copy()) for name, array in self._given.items())
         return {name: results[name] for name in self._wanted}
 
@@ -209,7 +247,7 @@ class CpuProgram(Locked):
 
         They are the caller's, stamped by the native program itself: an ordinary run.
         """
-        arrays = [np.ascontiguousarray(inputs[v.name], np.float32) for v in self._graph.inputs]
+        arrays = [np.asarray(inputs[v.name], np.float32, order="C") for v in self._graph.inputs]
         plan = self._plan(tuple(array.shape for array in arrays))
         arena = self._borrow(plan.memory(self._team.size))
         driver = self._store.addresses([TIMED])[TIMED]
@@ -285,4 +323,5 @@ class CpuProgram(Locked):
         inner = rows[:, top : top + h, left : left + w].copy()
         declared = self._types[name]
         result: Array = inner.view(declared.dtype)
-        return result if len(declared.shape) == 4 else result.reshape(n, -1)
+        rank = len(declared.shape)
+        return result if rank == 4 else result.reshape((n, -1)[2 - rank :])

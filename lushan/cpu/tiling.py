@@ -323,3 +323,75 @@ CHANNEL_VECTORS = 4
 # Transposed convolution, (MR, NV) by registers: MR·NV sums, NV weights and one number of the input
 # are 29 of 32, 13 of 16.
 TRANSPOSED_TILES = {32: Tile(6, 4), 16: Tile(5, 2)}
+
+# The gradient of a weight: MR output channels × NV vectors of a run. MR·NV sums, NV vectors of x
+# and one broadcast number, as in a convolution; x comes from the L1 cache once for MR channels.
+_GRADIENT_ROWS: Mapping[int, Mapping[int, Sequence[int]]] = {
+    32: {1: (28, 16, 14, 8, 4, 2, 1), 2: (14, 8, 4, 2, 1), 3: (9, 8, 4, 2, 1), 4: (6, 4, 2, 1)},
+    16: {1: (14, 8, 4, 2, 1), 2: (6, 4, 2, 1), 3: (4, 2, 1)},
+}
+
+
+def choose_weight_gradient_tile(output_channels: int, run: int, target: Target) -> Tile:
+    """Return MR output channels × NV vectors of a run: those with the fewest cycles a pixel."""
+    vectors = -(-run // target.lanes)
+
+    def cycles(tile: Tile) -> int:
+        def turns(total: int, part: int) -> list[int]:
+            return [part] * (total // part) + [total % part] * (total % part > 0)
+
+        return sum(
+            max(mr * nv, 8, mr + nv)
+            for mr in turns(output_channels, tile.pixels)
+            for nv in turns(vectors, tile.vectors)
+        )
+
+    tiles = [
+        Tile(mr, nv)
+        for nv in _GRADIENT_ROWS[target.registers]
+        for mr in _rows(_GRADIENT_ROWS, nv, output_channels, target)
+        if nv <= vectors
+    ]
+    return min(tiles, key=cycles)
+
+
+@dataclass(frozen=True)
+class WeightGradientCut:
+    """How the sums of a weight's gradient are cut: slices of rows × parts of output channels."""
+
+    slices: int
+    rows_per_slice: int
+    rows_per_block: int
+    channel_parts: int
+    channels_per_part: int
+
+
+SLICE_BYTES = 4 * 2**20  # of all partial sums: they are written and read once more
+BLOCK_BYTES = 96 * 2**10  # rows of a block, which every tile reads again: they stay in L2
+BLOCK_PIXELS = (64, 1024)  # enough for one turn of a tile, few enough for a sum in float32
+
+
+def choose_weight_gradient_cut(
+    rows: int, width: int, row_bytes: int, weight_bytes: int, output_channels: int, tile: Tile
+) -> WeightGradientCut:
+    """Return the cut for so many rows of grad_y, ``row_bytes`` of it and x each: by shapes alone.
+
+    Small weights have many slices; large ones few, and more parts of the output channels.
+    """
+    fewest, most = (max(1, pixels // width) for pixels in BLOCK_PIXELS)
+    block = max(min(rows, fewest), min(rows, most, BLOCK_BYTES // max(1, row_bytes)))
+    slices = max(1, min(CHUNKS, rows // block, SLICE_BYTES // max(1, weight_bytes)))
+    rows_per_slice = -(-rows // slices)
+    slices = -(-rows // rows_per_slice)
+    tiles = -(-output_channels // tile.pixels)
+    parts = min(tiles, -(-CHUNKS // slices))
+    per_part = -(-tiles // parts) * tile.pixels
+    return WeightGradientCut(
+        slices, rows_per_slice, block, -(-output_channels // per_part), per_part
+    )
+
+
+# Sums over all pixels in float64: a vector of channels takes two registers for each of two sums,
+# two while its numbers are widened. Slices are chunks: a fixed number, whatever the threads.
+SUM_VECTORS = 2
+SUM_SLICES = 32
