@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from lushan.graph.ir import Graph
 from support.compare import relative_rms
 from support.planes import channels
 
+pytestmark = pytest.mark.usefixtures("poison")
 Array = np.ndarray[Any, Any]
 batch, size = st.integers(1, 3), st.integers(1, 12)
 small = st.integers(1, 3)
@@ -213,7 +213,7 @@ def test_pooling(target: Target, n: int, h: int, w: int, c: int, data: st.DataOb
     }
     seed = data.draw(st.integers(0, 2**31))
     x = np.random.default_rng(seed).standard_normal((n, h, w, c), np.float32)
-    y, switches = interpret.MEANINGS["max_pooling"](x, **window)
+    y, _ = interpret.MEANINGS["max_pooling"](x, **window)
     one = average(seed, y.shape, x, data.draw(st.booleans()), window)
     one.check(target)
     everything = One("global_average_pooling_backward", seed)
@@ -227,9 +227,7 @@ def test_pooling(target: Target, n: int, h: int, w: int, c: int, data: st.DataOb
     assert relative_rms(ours["grad_x"], exact["grad_x"]) <= 2e-6
 
 
-def average(
-    seed: int, y: tuple[int, ...], x: Array, inside: bool, window: dict[str, Any]
-) -> One:
+def average(seed: int, y: tuple[int, ...], x: Array, inside: bool, window: dict[str, Any]) -> One:
     one = One("average_pooling_backward", seed, count_include_pad=inside, **window)
     one.normal(*y)
     one.add(x)
@@ -309,7 +307,7 @@ def test_norms(target: Target, shape: tuple[int, ...], seed: int) -> None:
         factor.check(target)
 
 
-@given(shape=st.sampled_from([(1,), (70,), (20, 3, 3, 7), (64, 1, 1, 64), (10, 64)]),
+@given(shape=st.sampled_from([(7,), (70,), (20, 3, 3, 7), (64, 1, 1, 64), (10, 64)]),
        nesterov=st.booleans(), clipped=st.booleans(), seed=st.integers(0, 2**31))  # fmt: skip
 @settings(max_examples=15)
 def test_sgd(
