@@ -39,7 +39,7 @@ class TrainingProgram(Protocol):
         """Give back threads and memory; a closed program refuses to run. May be called twice."""
 
 
-TRAINING_ENGINE = "reference"
+TRAINING_ENGINE = "cpu"
 
 ProgramFactory: TypeAlias = Callable[[Mapping[str, Array]], TrainingProgram]
 """Makes a program from the weights of a network, or from all parameters of another program."""
@@ -70,5 +70,14 @@ def _reference(
     return interpret.compile(graph, weights, threads=threads)
 
 
+def _cpu(
+    graph: Graph, weights: Mapping[str, Array], *, threads: int | None = None
+) -> training.UpdatingProgram:
+    """Compile to native code: the whole step is one program."""
+    from lushan.cpu import executor
+
+    return executor.compile(graph, weights, threads=threads)
+
+
 # No passes are applied: a step is made of the network's own nodes.
-_ENGINES: Mapping[str, training.UpdatingEngine] = {"reference": _reference}
+_ENGINES: Mapping[str, training.UpdatingEngine] = {"cpu": _cpu, "reference": _reference}

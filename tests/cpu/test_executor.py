@@ -20,20 +20,8 @@ from support.compare import relative_error
 from support.operator_graphs import OPERATOR_GRAPHS, window
 from support.random_graphs import Case, cases, random_weights
 
+pytestmark = pytest.mark.usefixtures("poison")
 Arrays = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill the arena and the scratch memory of every run with NaN: nothing stale is ever read."""
-    borrow = executor.CpuProgram._borrow
-
-    def poisoned(program: executor.CpuProgram, size: int) -> np.ndarray:
-        arena = borrow(program, size)
-        arena[:] = 255
-        return arena
-
-    monkeypatch.setattr(executor.CpuProgram, "_borrow", poisoned)
 
 
 def check(
