@@ -79,5 +79,5 @@ def _cpu(
     return executor.compile(graph, weights, threads=threads)
 
 
-# No passes are applied: a step is made of the network's own nodes.
+# The reference engine runs the nodes of a step as they are.
 _ENGINES: Mapping[str, training.UpdatingEngine] = {"cpu": _cpu, "reference": _reference}
