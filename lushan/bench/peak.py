@@ -1,9 +1,9 @@
 """The limit of the processor: how many operations per second multiply-adds alone reach.
 
-They are of float32, or of bytes as quantised networks use them. The kernel has as many independent
-multiply-adds in flight as there are registers, and touches no memory. One thread runs it; the limit
-of several threads is taken to be so many times as much, which is too much where two threads share
-one core, or where the clock falls under full load.
+The kernel has as many independent multiply-adds in flight as there are registers, of float32 or of
+bytes, and touches no memory. One thread runs it; the limit of several threads is taken to be so
+many times as much, which is too much where two threads share one core, or where the clock falls
+under full load.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import ctypes
 import time
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu import llvm
 from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic, registers_of_a_step
-from lushan.cpu.emit import I8, KernelEmitter, Value
+from lushan.cpu.emit import I8, I32, KernelEmitter, Value
 from lushan.cpu.target import Target, detect
-from lushan.cpu.task import Kernel
 
-STEPS = 50_000  # of the loop in one run: about half a millisecond
+STEPS_OF_A_RUN = 50_000  # of the loop in one run: about half a millisecond
 RUNS = 5
 
 
@@ -40,6 +40,11 @@ class MultiplyAddKernel:
 
     accumulators: int
 
+    @property
+    def operations(self) -> int:
+        """The operations of one step in each lane."""
+        return 2 * self.accumulators
+
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         emitter = KernelEmitter(name, target)
@@ -52,68 +57,67 @@ class MultiplyAddKernel:
 
         start = [emitter.splat(float(index)) for index in range(self.accumulators)]
         sums = emitter.loop(0, emitter.argument(Argument.STEPS), step, carried=start)
-        total = sums[0]
-        for other in sums[1:]:
-            total = emitter.builder.fadd(total, other)
-        emitter.store(total, emitter.pointer(Argument.RESULT))
+        emitter.store(reduce(emitter.builder.fadd, sums), emitter.pointer(Argument.RESULT))
         return emitter.text()
 
 
 @dataclass(frozen=True)
 class ByteMultiplyAddKernel:
-    """The same with sums of four products of bytes: a quad of the input, a vector of weights."""
+    """The same on bytes: to each of ``accumulators`` four products of bytes are added in a step."""
 
     accumulators: int
+
+    @property
+    def operations(self) -> int:
+        """The operations of one step in each lane."""
+        return 2 * STEP * self.accumulators
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         emitter = KernelEmitter(name, target)
-        arithmetic = ByteArithmetic(emitter)
-        memory = emitter.pointer(Argument.NUMBERS, I8)
-        numbers, weights = arithmetic.numbers(memory, 0), arithmetic.weights(memory, STEP)
+        arithmetic, parts = ByteArithmetic(emitter), range(registers_of_a_step(target))
+        numbers = arithmetic.numbers(emitter.pointer(Argument.NUMBERS, I8), 0)
 
-        def step(_: Value, *sums: Value) -> list[Value]:
-            return [arithmetic.add_products(total, numbers, weights) for total in sums]
+        def step(_: Value, *carried: Value) -> list[Value]:
+            # The weights are other sums: they change, so no product can be moved out of the loop.
+            sums = list(carried)
+            for index, total in enumerate(sums):
+                others = [sums[(index + 1 + part) % len(sums)] for part in parts]
+                weights = [emitter.builder.bitcast(other, numbers[0].type) for other in others]
+                sums[index] = arithmetic.add_products(total, numbers, weights)
+            return sums
 
-        start = [arithmetic.zero()] * self.accumulators
+        start = [emitter.spread(I32(index + 1)) for index in range(self.accumulators)]
         sums = emitter.loop(0, emitter.argument(Argument.STEPS), step, carried=start)
-        total = sums[0]
-        for other in sums[1:]:
-            total = emitter.builder.add(total, other)
-        result = emitter.builder.bitcast(total, emitter.vector)
-        emitter.store(result, emitter.pointer(Argument.RESULT))
+        emitter.store(reduce(emitter.builder.add, sums), emitter.pointer(Argument.RESULT, I32))
         return emitter.text()
 
 
+def peak_kernel(precision: str, target: Target) -> MultiplyAddKernel | ByteMultiplyAddKernel:
+    """Return the loop of a precision, "float32" or "int8", that keeps all registers busy."""
+    if precision == "float32":
+        return MultiplyAddKernel(target.registers - 4)
+    return ByteMultiplyAddKernel(target.registers - 2 - 2 * registers_of_a_step(target))
+
+
 class Peak:
-    """The kernel, compiled for this machine; each call measures the limit of one thread anew.
+    """The kernel, compiled for this machine; each call measures the limit of one thread anew."""
 
-    ``precision`` is "float32" or "int8".
-    """
-
-    def __init__(self, precision: str = "float32") -> None:
+    def __init__(self, precision: str = "float32", *, steps: int = STEPS_OF_A_RUN) -> None:
         target = detect()
-        lanes, accumulators = target.lanes, target.registers - 4
-        # A factor below 1 keeps the sums finite, an addend above 0 keeps them from vanishing.
-        numbers = np.full(2, 1e-3, np.float32)
-        self._operations = 2 * STEPS * accumulators * lanes
-        kernel: Kernel = MultiplyAddKernel(accumulators)
-        if precision == "int8":
-            # A number and a weight of float32 take two of the four registers that are left.
-            accumulators -= max(0, 2 * registers_of_a_step(target) - 3)
-            numbers = np.ones(STEP + STEP * lanes, np.uint8).view(np.float32)
-            self._operations = 2 * STEPS * accumulators * lanes * STEP
-            kernel = ByteMultiplyAddKernel(accumulators)
+        kernel = peak_kernel(precision, target)
         text = kernel.emit("multiply_add", target)
         self._code = llvm.Code(target, {"": llvm.compile_object(text, target)})
         signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._function = signature(self._code.address("multiply_add"))
-        self._memory = np.concatenate([numbers, np.zeros(lanes, np.float32)])
-        self._result = len(numbers)
+        self._operations = kernel.operations * steps * target.lanes
+        # A factor below 1 keeps the sums finite, an addend above 0 keeps them from vanishing. As
+        # bytes any numbers will do.
+        self._memory = np.full(2 + target.lanes, 1e-3, np.float32)
         self._bases = np.array([self._memory.ctypes.data], np.int64)
         self._arguments = np.zeros(5, np.int64)  # everything lies in the one base, 0
-        self._arguments[Argument.STEPS] = STEPS
-        self._arguments[Argument.RESULT + 1] = self._result * self._memory.itemsize
+        self._arguments[Argument.STEPS] = steps
+        self._arguments[Argument.RESULT + 1] = 2 * self._memory.itemsize
 
     def __call__(self) -> float:
         """Return operations per second, the best of a few runs."""
@@ -127,7 +131,7 @@ class Peak:
     def result(self) -> NDArray[np.float32]:
         """Return what the last run computed: the sum of all accumulators, in every lane.
 
-        Of bytes it is an integer: ``result().view(numpy.int32)``.
+        Of bytes they are integers, in the same 32 bits.
         """
-        lanes: NDArray[np.float32] = self._memory[self._result :].copy()
+        lanes: NDArray[np.float32] = self._memory[2:].copy()
         return lanes

@@ -84,6 +84,7 @@ def lower(
     inputs: dict[str, int] = {}
     context = Context(planes, ends, packer, target, options)
     padding = _padding(graph, planes, packer)
+    readers = graph.consumers()
     steps = []
     for number, value in enumerate(graph.inputs):
         plane = planes[value.name]
@@ -91,6 +92,9 @@ def lower(
             raise _no_layout(value.type)
         outside = Plane(f"{value.name} of the caller", plane.shape)
         inputs[outside.value] = FIRST_INPUT + number
+        if value.name not in wanted and all(n.operator == "quantize" for n in readers[value.name]):
+            planes[value.name] = outside  # read once, number by number: no copy is needed
+            continue
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
     for node in graph.nodes:

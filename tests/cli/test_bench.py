@@ -95,7 +95,7 @@ def test_layers_and_size(run, model_folder: Path) -> None:
 
 def test_an_architecture_gets_random_weights_and_says_so(run) -> None:
     arguments = ("bench", "infer", "--model", "resnet20_cifar", "--runs", 1)
-    assert "resnet20_cifar (random, seed 0), batch 1 of 32×32" in run(*arguments).out
+    assert "resnet20_cifar (random, seed 0), float32, batch 1 of 32×32" in run(*arguments).out
     report = json.loads(run(*arguments, "--format", "json").out)
     assert report["weights"] == "random, seed 0"
     assert report["gflops"] == pytest.approx(2 * 40.55e6 / report["milliseconds"] / 1e6, rel=0.01)
