@@ -79,7 +79,13 @@ class ByteConversions:
         name, x = node.name, f"{node.name}/x"
         plain = node.operator.removeprefix("quantized_")
         parameters = self._parameters[name]
-        nodes = self._dequantize(node.inputs[0], x)
+        if self._are_pixels(name):  # they stay what they are
+            if plain != "max_pooling":
+                raise self._no_equal(node)
+            parameters = self._pixel()
+            nodes = self._from_bytes(node.inputs[0], x, parameters)
+        else:
+            nodes = self._dequantize(node.inputs[0], x)
         if plain == "global_average_pooling":
             pooled = f"{name}/pooled"
             return [
@@ -212,15 +218,18 @@ class ByteConversions:
         return nodes + self._convert_plain(on_floats, source)
 
     def _quantize_of(self, node: Node, pixels: str) -> Node:
-        """Return the node that makes ``pixels`` of the picture; GraphError where there is none."""
+        """Return the node that makes the ``pixels`` that ``node`` reads of a picture."""
         producer = self._producers[pixels]
         if producer.operator != "quantize":
-            raise GraphError(
-                "{node!r} cannot be exported to ONNX: it reads pixels that {operator} changed",
-                node=node.name,
-                operator=producer.operator,
-            )
+            raise self._no_equal(node)
         return producer
+
+    def _no_equal(self, node: Node) -> GraphError:
+        return GraphError(
+            "{node!r} cannot be exported to ONNX: {operator} of such pixels has no equal there",
+            node=node.name,
+            operator=node.operator,
+        )
 
     def _before_sum(
         self, name: str, shortcut: Parameters, output: Parameters, relu: bool
