@@ -140,6 +140,7 @@ def _print(record: dict[str, Any]) -> None:
     for name, peer in record["peers"].items():
         note = f"{peer['ratio']:>7.2f}  {peer['setting']}"
         _print_row(f"{name} {peer['version']}", peer, note)
+    unit = "GFLOP/s" if record["precision"] == "float32" else "GOP/s"
     print(f"\nimages per second  {record['images_per_second']:.1f}")
     unit = "GFLOP/s" if record["precision"] == "float32" else "GOP/s"
     print(

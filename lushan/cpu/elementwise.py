@@ -77,12 +77,31 @@ def emit_channelwise(
     name: str, target: Target, channels: int, parameters: int, function: Callable[..., Value]
 ) -> str:
     """Return a kernel: y = function(e, x, p, …) with one or two ``parameters`` of each channel."""
+    return _emit_channelwise(name, target, channels, (1, parameters), function)
+
+
+def emit_channelwise_pairs(
+    name: str, target: Target, channels: int, function: Callable[..., Value]
+) -> str:
+    """Return a kernel: y = function(e, x, second, p) with a parameter p of each channel."""
+    return _emit_channelwise(name, target, channels, (2, 1), function)
+
+
+def _emit_channelwise(
+    name: str,
+    target: Target,
+    channels: int,
+    counts: tuple[int, int],
+    function: Callable[..., Value],
+) -> str:
+    """Return such a kernel for so many (inputs, parameters)."""
     e = KernelEmitter(name, target)
+    inputs, parameters = counts
     width = e.argument(Argument.WIDTH)
     values = [e.absolute(slot) for slot in _PARAMETERS[:parameters]]
 
     def row(image: Value, y: Value) -> None:
-        x_row = row_pointer(e, Argument, "X", image, y)
+        rows = [row_pointer(e, Argument, slot.name, image, y) for slot in _INPUTS[:inputs]]
         y_row = row_pointer(e, Argument, "Y", image, y)
 
         def pixel(place: Value) -> None:
@@ -93,7 +112,7 @@ def emit_channelwise(
                 results = [
                     function(
                         e,
-                        e.load(x_row, e.add(place, at), lanes=used),
+                        *(e.load(line, e.add(place, at), lanes=used) for line in rows),
                         *(e.load(value, e.add(first, at), lanes=used) for value in values),
                     )
                     for at, used in pieces

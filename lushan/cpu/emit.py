@@ -30,6 +30,8 @@ SIGNATURE = ir.FunctionType(ir.VoidType(), [I8.as_pointer().as_pointer(), I64.as
 
 def size_of(element: ir.Type) -> int:
     """Return the bytes of a number in memory."""
+    if isinstance(element, ir.DoubleType):
+        return 8
     return 4 if element == F32 else int(element.width) // 8
 
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lushan import passes
-from lushan.cores import usable_cores
+from lushan.cores import thread_count
 from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
+from lushan.cpu.gradient_rules import GRADIENT_RULES
 from lushan.cpu.locks import Locked
 from lushan.cpu.lower import lower
 from lushan.cpu.lowering_context import Options
@@ -23,6 +24,7 @@ from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
 from lushan.cpu.program import NativeProgram, build_program
 from lushan.cpu.target import Target, detect
+from lushan.cpu.task import FLOAT
 from lushan.cpu.team import Team, yield_function
 from lushan.cpu.weight_cache import WeightCache
 from lushan.errors import GraphError, UsageError
@@ -52,7 +54,7 @@ def compile(
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
     None is the best instruction set of this machine. ``winograd`` False computes every
     convolution directly: slower, with a third of the rounding error. Raises UsageError for a
-    target that is another machine.
+    target that is another machine, and for ``threads`` below 1.
     """
     host = detect()
     target = target or host
@@ -64,15 +66,34 @@ def compile(
         )
     check_weights(graph, weights)
     check_keep(graph, keep)
-    rewritten, folded = passes.apply(graph, weights, keep=keep)
-    options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, folded, tuple(keep), target, options)
+    parameters = _parameters(graph, weights)
+    rewritten, folded = passes.apply(graph, parameters or weights, keep=keep)
+    options = Options(thread_count(threads), winograd)
+    # What changes with every run is packed in every run, and never kept.
+    cache = None if keep or parameters else _cache(graph, weights, target, options)
+    return CpuProgram(rewritten, folded, tuple(keep), target, options, cache, parameters)
+
+
+def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies of all parameters, for the program to own, if a node updates any of them."""
+    if not any(node.updates for node in graph.nodes):
+        return {}
+    copies: dict[str, Array] = {}
+    for value in graph.parameters:
+        array = weights[value.name]
+        bytes_ = allocate_bytes(FLOAT * array.size)
+        copies[value.name] = bytes_.view(np.float32).reshape(array.shape)
+        copies[value.name][...] = array
+    return copies
 
 
 def _cache(
     graph: Graph, weights: Mapping[str, Array], target: Target, options: Options
 ) -> WeightCache | None:
-    """Return where packed weights are kept, if it is known what they come from."""
+    """Return where packed weights are kept, if it is known what they come from.
+
+    ``graph`` is the one before the passes: what they fold away decides the numbers too.
+    """
     origin = origin_of(weights)
     if origin is None:
         return None
@@ -83,7 +104,11 @@ def _cache(
 
 
 class CpuProgram(Locked):
-    """A compiled network; it may be called from several threads at once."""
+    """A compiled network; it may be called from several threads at once.
+
+    Where nodes update parameters, those belong to the program: ``parameters`` has them all, in
+    their own shape, as the last run left them. Runs of such a program take turns.
+    """
 
     def __init__(
         self,
@@ -92,21 +117,32 @@ class CpuProgram(Locked):
         keep: tuple[str, ...],
         target: Target,
         options: Options,
+        cache: WeightCache | None,
+        parameters: Mapping[str, Array],
     ) -> None:
         super().__init__()
+        self.parameters = parameters
+        self._turn = threading.Lock()  # to update them
         self._graph = graph
+        # What a batch teaches is a matter of the whole batch.
+        self._splits = not any(node.operator in GRADIENT_RULES for node in graph.nodes) and all(
+            value.type.shape[:1] == (None,) for value in graph.inputs
+        )
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
         given = {value.name for value in graph.parameters}
         self._computed = tuple(name for name in self._wanted if name not in given)
-        self._given = {name: np.array(weights[name]) for name in self._wanted if name in given}
+        self._given = {
+            name: parameters[name] if name in parameters else np.array(weights[name])
+            for name in self._wanted
+            if name in given
+        }
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer: Packer | None = Packer(
-            weights, target, self._store, None if keep else _cache(graph, weights, target, options)
-        )
+        updated = {name for node in graph.nodes for name in node.updates}
+        self._packer: Packer | None = Packer(weights, target, self._store, cache, updated)
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []
@@ -118,6 +154,7 @@ class CpuProgram(Locked):
         """Make the locks new ones, in a child after a fork."""
         super()._renew()
         self._planning = threading.Lock()
+        self._turn = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once; see ``lushan.graph.executor.Program``."""
@@ -125,10 +162,14 @@ class CpuProgram(Locked):
             raise GraphError("the program is closed")
         check_inputs(self._graph, inputs)
         arrays = {
-            value.name: np.ascontiguousarray(inputs[value.name], np.float32)
+            value.name: np.asarray(inputs[value.name], np.float32, order="C")
             for value in self._graph.inputs
         }
-        results = self._in_parts(arrays)
+        if self.parameters:
+            with self._turn:
+                results = self._run(arrays)
+        else:
+            results = self._in_parts(arrays) if self._splits else self._run(arrays)
         results.update((name, array.copy()) for name, array in self._given.items())
         return {name: results[name] for name in self._wanted}
 
@@ -206,7 +247,7 @@ class CpuProgram(Locked):
 
         They are the caller's, stamped by the native program itself: an ordinary run.
         """
-        arrays = [np.ascontiguousarray(inputs[v.name], np.float32) for v in self._graph.inputs]
+        arrays = [np.asarray(inputs[v.name], np.float32, order="C") for v in self._graph.inputs]
         plan = self._plan(tuple(array.shape for array in arrays))
         arena = self._borrow(plan.memory(self._team.size))
         driver = self._store.addresses([TIMED])[TIMED]
@@ -282,4 +323,5 @@ class CpuProgram(Locked):
         inner = rows[:, top : top + h, left : left + w].copy()
         declared = self._types[name]
         result: Array = inner.view(declared.dtype)
-        return result if len(declared.shape) == 4 else result.reshape(n, -1)
+        rank = len(declared.shape)
+        return result if rank == 4 else result.reshape((n, -1)[2 - rank :])

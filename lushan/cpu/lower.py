@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.emit import FIRST_INPUT
+from lushan.cpu.gradient_rules import GRADIENT_RULES, flipped_padding
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.lowering_context import Context, Options
 from lushan.cpu.packing import Packer
@@ -36,7 +37,8 @@ class Step:
     """The tasks of one node, what they read and write, and temporary planes of theirs.
 
     ``reads`` and ``writes`` name the memory of planes: of one that is written in place of another
-    they have the other's name.
+    they have the other's name. They name parameters, too, and what is packed of those: memory that
+    is not planned, but waited for.
     """
 
     name: str
@@ -86,6 +88,8 @@ def lower(
     steps = []
     for number, value in enumerate(graph.inputs):
         plane = planes[value.name]
+        if value.type.dtype != "float32":
+            raise _no_layout(value.type)
         outside = Plane(f"{value.name} of the caller", plane.shape)
         inputs[outside.value] = FIRST_INPUT + number
         if value.name not in wanted and all(n.operator == "quantize" for n in readers[value.name]):
@@ -94,21 +98,30 @@ def lower(
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
     for node in graph.nodes:
-        rule = RULES.get(node.operator) or QUANTIZED_RULES.get(node.operator)
+        rule = _ALL_RULES.get(node.operator)
         if rule is None:
             raise GraphError(
                 "the CPU engine has no kernel for {operator} {name!r}",
                 operator=node.operator,
                 name=node.name,
             )
+        context.packing.clear()
         tasks, temporaries = rule(context, node)
+        packing = [
+            Step(f"{node.name} packing", p.tasks, (p.reads,), (p.writes,)) for p in context.packing
+        ]
+        # One step early: so they share a phase with it.
+        changed = steps[-1].writes if steps else ()
+        place = len(steps) - (not any(p.reads in changed for p in context.packing))
+        steps[max(0, place) : max(0, place)] = packing
         halo = [
             task
             for name in node.outputs
             for task in fill_halo_tasks(planes[name], target, value=padding.get(name, 0.0))
         ]
-        reads = tuple(planes[name].value for name in node.inputs if name in planes)
-        writes = tuple(planes[name].value for name in node.outputs)
+        reads = tuple(planes[name].value if name in planes else name for name in node.inputs)
+        reads += tuple(p.writes for p in context.packing)
+        writes = (*(planes[name].value for name in node.outputs), *node.updates)
         steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
     return Lowered(steps, planes, inputs, frozenset(wanted))
 
@@ -119,15 +132,25 @@ _NONE = (0, 0, 0, 0)
 def shape_of(type_: TensorType) -> tuple[int, int, int, int]:
     """Return how many elements a value of a concrete type takes, as [N, H, W, C].
 
-    [N, C] has height and width 1; an int64 takes the room of two float32.
+    [N, C] has height and width 1, [C] and a single number are one pixel; an int64 takes the room
+    of two float32.
     """
     sizes = [size or 0 for size in type_.shape]
-    if len(sizes) == 2:
+    if len(sizes) < 2:
+        sizes = [1, 1, 1, *(sizes or [1])]
+    elif len(sizes) == 2:
         sizes[1:1] = [1, 1]
-    if len(sizes) != 4:
-        raise GraphError("the CPU engine has no layout for a value of {type}", type=str(type_))
+    if len(sizes) != 4 or type_.dtype not in ("float32", "uint8", "int64"):
+        raise _no_layout(type_)
     n, h, w, c = sizes
     return n, h, w, 2 * c if type_.dtype == "int64" else c
+
+
+def _no_layout(type_: TensorType) -> GraphError:
+    return GraphError(
+        "the CPU engine has no layout for a value of {type}: pictures and scores are float32",
+        type=str(type_),
+    )
 
 
 def item_size(type_: TensorType) -> int:
@@ -154,10 +177,24 @@ def _padding(
 def _halos(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
     """Return for each value the most padding, side by side, that a convolution reads it with."""
     halos: dict[str, tuple[int, int, int, int]] = {}
+    shapes: dict[str, Any] = {value.name: value.type.shape for value in graph.parameters}
     for node in graph.nodes:
         if node.operator in _CONVOLUTIONS:
-            padding: Any = node.options["padding"]
-            old = halos.get(node.inputs[0], _NONE)
-            top, bottom, left, right = (max(a, b) for a, b in zip(old, padding, strict=True))
-            halos[node.inputs[0]] = (top, bottom, left, right)
+            _widen(halos, node.inputs[0], node.options["padding"])
+        elif node.operator == "convolution_backward_weight":
+            _widen(halos, node.inputs[1], node.options["padding"])
+        elif node.operator == "convolution_backward_input":
+            kernel = shapes[node.inputs[1]][1:3]
+            padding = flipped_padding(node.options, kernel)
+            if padding:
+                _widen(halos, node.inputs[0], padding)
     return halos
+
+
+def _widen(halos: dict[str, tuple[int, int, int, int]], name: str, padding: Any) -> None:
+    old = halos.get(name, _NONE)
+    top, bottom, left, right = (max(a, b) for a, b in zip(old, padding, strict=True))
+    halos[name] = (top, bottom, left, right)
+
+
+_ALL_RULES = {**RULES, **GRADIENT_RULES, **QUANTIZED_RULES}

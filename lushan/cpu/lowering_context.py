@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.packing import Allocate, Packer, Panels
+from lushan.cpu.parameter_packing import pack_input_channels, pack_output_channels
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
@@ -28,6 +29,15 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """Tasks that pack the parameter called ``reads`` into memory called ``writes``."""
+
+    tasks: list[Task]
+    reads: str
+    writes: str
+
+
+@dataclass(frozen=True)
 class Context:
     """What every rule needs: where values lie and when they end, weights, the instruction set."""
 
@@ -36,6 +46,7 @@ class Context:
     packer: Packer
     target: Target
     options: Options
+    packing: list[Packing] = field(default_factory=list)  # before the step that is made now
 
     def overwrite(self, node: Node, name: str) -> Plane:
         """Return the plane of a node's output: that of its input ``name`` if it may lie there.
@@ -78,4 +89,58 @@ class Context:
                 biases[-1] = 0
                 biases.reshape(-1)[:oc] = bias[part]
 
-        return self.packer.once((node.operator, vectors, *node.inputs[1:3]), reserve, write)
+        changing = self.packer.changes(*node.inputs[1:3])
+        key = (node.operator, shape, vectors, *node.inputs[1:3])
+        panels = self.packer.once(key, reserve, clear if changing else write)
+        if changing:
+            self._pack_outputs(node, panels)
+        return panels
+
+    def _pack_outputs(self, node: Node, panels: list[Panels]) -> None:
+        """Pack a weight [OC, …], and its bias, for each group, in every run."""
+        for place, name in enumerate(node.inputs[1:3]):
+            array = self.packer.array(name)
+            parts = np.split(array, len(panels))
+            tasks = [
+                pack_output_channels(part, packed[place], self.target)
+                for part, packed in zip(parts, panels, strict=True)
+            ]
+            self.pack(name, tasks, panels[0][place])
+
+    def input_panels(
+        self, node: Node, shape: tuple[int, ...], groups: int, vectors: int
+    ) -> list[Panels]:
+        """Return panels of a weight [G·OC, KH, KW, IC] for the way back, packed in every run.
+
+        ``shape`` is that of a group, [OC, KH, KW, IC]. They are [IC/NR, KH, KW, OC, NR], the
+        kernel turned round, and zeros for a bias.
+        """
+        oc, kh, kw, ic = shape
+        nr = vectors * self.target.lanes
+        blocks = -(-ic // nr)
+
+        def reserve(allocate: Allocate) -> list[Panels]:
+            return [
+                (allocate((blocks, kh, kw, oc, nr)), allocate((blocks, nr))) for _ in range(groups)
+            ]
+
+        key = (node.operator, shape, vectors, node.inputs[1])
+        panels = self.packer.once(key, reserve, clear)
+        weight = self.packer.array(node.inputs[1]).reshape(groups, *shape)
+        tasks = [
+            pack_input_channels(part, packed, flipped=True, block=nr)
+            for part, (packed, _) in zip(weight, panels, strict=True)
+        ]
+        self.pack(node.inputs[1], tasks, panels[0][0])
+        return panels
+
+    def pack(self, name: str, tasks: list[Task], packed: NDArray[np.float32]) -> None:
+        """Have ``tasks`` pack the parameter ``name`` into ``packed`` before the step made now."""
+        self.packing.append(Packing(tasks, name, f"packed at {packed.ctypes.data}"))
+
+
+def clear(panels: list[Panels]) -> None:
+    """Write zeros: what lies beyond the channels of a panel stays so."""
+    for packed in panels:
+        for array in packed:
+            array[...] = 0

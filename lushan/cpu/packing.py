@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum, auto
@@ -45,7 +45,8 @@ _PROTOTYPE = CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
 class Packer:
     """The weights of one program, original and packed.
 
-    One thread at a time may lower with it and finish.
+    Those called ``updated`` change from run to run: they must be float32 arrays in one piece, and
+    stay where they are. One thread at a time may lower with it and finish.
     """
 
     def __init__(
@@ -54,8 +55,11 @@ class Packer:
         target: Target,
         store: CodeStore,
         cache: WeightCache | None = None,
+        updated: Collection[str] = (),
     ) -> None:
         self._weights = weights
+        self._updated = frozenset(updated)
+        self._own: dict[str, NDArray[np.float32]] = {}
         self._cache = cache
         self._arrays = cache.read() if cache else {}  # by the text of their key
         self._packed: dict[Hashable, Any] = {}
@@ -64,12 +68,22 @@ class Packer:
         self.writer = PanelWriter(target, store)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Return the original weights called ``name``: read for this call, and not kept."""
+        """Return the original weights called ``name`` as float32: read for this call, not kept."""
         self._check(name)
-        return self._weights[name]
+        return np.asarray(self._weights[name], np.float32)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """Return the original weights called ``name`` in one piece, always at the same address."""
+        if name not in self._own:
+            self._own[name] = np.ascontiguousarray(self[name], np.float32)
+        return self._own[name]
+
+    def changes(self, *names: str) -> bool:
+        """Return whether any of these weights changes from run to run."""
+        return not self._updated.isdisjoint(names)
 
     def factors(self, name: str) -> Factors:
-        """Return the original weights called ``name`` as factors, read for this call."""
+        """Return the original weights called ``name`` as factors, of their own type."""
         self._check(name)
         return factors_of(self._weights, name)
 

@@ -120,7 +120,8 @@ def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered) -> list[Life]:
         sizes.update((plane.value, plane.bytes) for plane in entry.step.temporaries)
         temporaries = tuple(plane.value for plane in entry.step.temporaries)
         for name in (*entry.step.writes, *temporaries):
-            first.setdefault(name, entry.first)
+            if name in sizes:
+                first.setdefault(name, entry.first)
         for name in (*entry.step.reads, *entry.step.writes, *temporaries):
             last[name] = entry.last
     last.update((lowered.planes[name].value, end) for name in lowered.wanted)

@@ -10,13 +10,14 @@ from typing import Any
 
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
+from lushan.cpu.batch_norm_training import batch_norm_given_tasks
 from lushan.cpu.convolution import Epilogue, convolution_task
-from lushan.cpu.convolution_loops import Geometry, choose_convolution_tile
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.lowering_context import Context, Lowering
 from lushan.cpu.packing import Allocate, Panels
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
+from lushan.cpu.sliding import Geometry, choose_convolution_tile
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.transposed_convolution import (
@@ -41,7 +42,8 @@ def _convolution(context: Context, node: Node) -> Lowering:
     )
     oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
     plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
-    if context.options.winograd and plain and (kh, kw) == (3, 3):
+    changing = context.packer.changes(*node.inputs[1:3])  # then it is packed in every run
+    if context.options.winograd and plain and (kh, kw) == (3, 3) and not changing:
         outputs = suitable_outputs(ic, oc, y.shape[1], y.shape[2], context.target)
         if outputs:
             return _winograd(context, node, outputs, epilogue)
@@ -122,17 +124,18 @@ def _transposed_convolution(context: Context, node: Node) -> Lowering:
     return transposed_convolution_tasks(x, y, kernel, packed), []
 
 
+def row_of_pixels(plane: Plane) -> Plane:
+    """Return [N, C] as one row of N pixels."""
+    return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
+
+
 def _linear(context: Context, node: Node) -> Lowering:
     """Lower a fully connected layer to a 1×1 convolution over one row of N pixels."""
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     oc, ic = context.packer.shape(node.inputs[1])
-
-    def row(plane: Plane) -> Plane:
-        return Plane(plane.value, (1, 1, plane.shape[0], plane.shape[3]))
-
     task = convolution_task(
-        row(x),
-        row(y),
+        row_of_pixels(x),
+        row_of_pixels(y),
         Geometry((1, 1), (0, 0, 0, 0), (1, 1)),
         context.panels(node, (oc, 1, 1, ic))[0],
         (1, 1),
@@ -176,12 +179,15 @@ def _activation(context: Context, node: Node) -> Lowering:
 
 def _prelu(context: Context, node: Node) -> Lowering:
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
-    return prelu_tasks(x, y, context.packer[node.inputs[1]], context.target), []
+    return prelu_tasks(x, y, context.packer.array(node.inputs[1]), context.target), []
 
 
 def _batch_norm(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    if context.packer.changes(*node.inputs[1:]):
+        parameters = [context.packer.array(name) for name in node.inputs[1:]]
+        return batch_norm_given_tasks(x, y, parameters, **options)
     weight, bias, mean, variance = (context.packer[name] for name in node.inputs[1:])
     tasks = batch_norm_tasks(x, y, weight, bias, mean, variance, context.target, **options)
     return tasks, []

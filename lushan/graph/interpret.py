@@ -17,6 +17,7 @@ import numpy as np
 
 from lushan.errors import GraphError
 from lushan.graph.executor import Array, check_inputs, check_keep, check_weights
+from lushan.graph.gradient_meanings import GRADIENT_MEANINGS
 from lushan.graph.ir import Graph, Node
 from lushan.graph.liveness import last_uses
 from lushan.graph.verify import infer_types, verify
@@ -211,4 +212,5 @@ MEANINGS: Mapping[str, Callable[..., Any]] = {
     "quantized_max_pooling": quantized_pooling.quantized_max_pooling,
     "quantized_global_average_pooling": quantized_pooling.quantized_global_average_pooling,
     "quantized_zero_padding_shortcut": quantized_residual.quantized_zero_padding_shortcut,
+    **GRADIENT_MEANINGS,
 }

@@ -44,7 +44,8 @@ class Node:
     """One operator applied to named values.
 
     ``outputs`` are the names it defines; the first one is also the node's own name. ``updates`` are
-    the parameters it writes in place (the running statistics of a batch norm in training).
+    the parameters it writes in place (the running statistics of a batch norm in training); a node
+    that does nothing else is called after the first of them.
     ``attributes`` are sorted pairs, so that equal nodes compare and hash equal.
     """
 
@@ -56,8 +57,8 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The name of the node: that of its first output."""
-        return self.outputs[0]
+        """The name of the node: that of its first output, or of what it updates without one."""
+        return (self.outputs or self.updates)[0]
 
     @property
     def options(self) -> dict[str, Attribute]:

@@ -1,9 +1,9 @@
 """The operators of the representation: what each takes, what it gives, and its shape rule.
 
-One table, ``OPERATORS``, from name to signature; the rules are in ``shape_rules`` and
-``quantized_shape_rules``. Tensors are NHWC, convolution weights [OC, KH, KW, IC/groups]. What an
-operator computes is the function of the same name in ``lushan.reference``; what verifies here runs
-there.
+One table, ``OPERATORS``, from name to signature; the rules are in ``shape_rules``,
+``gradient_shape_rules`` and ``quantized_shape_rules``. Tensors are NHWC, convolution weights
+[OC, KH, KW, IC/groups]. What an operator computes is the function of the same name in
+``lushan.reference``; what verifies here runs there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from lushan.errors import GraphError
+from lushan.graph import gradient_shape_rules as gradients
 from lushan.graph import quantized_shape_rules as quantized
 from lushan.graph import shape_rules as rules
 from lushan.graph.ir import Attribute, Node, TensorType
@@ -25,6 +26,7 @@ AttributeCheck: TypeAlias = Callable[[Attribute], bool]
 FLOATS = ("float16", "float32", "float64")
 BYTES = ("uint8", "int8")  # of quantised networks
 _LARGEST = 3.4e38  # the largest numbers of float32
+_ANY = 2**31  # inputs
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def _number(value: Attribute) -> bool:
     return type(value) in (int, float) and abs(cast("float", value)) <= _LARGEST  # a NaN is not
 
 
+def _positive_number(value: Attribute) -> bool:
+    return _number(value) and cast("float", value) > 0
+
+
 def _fraction(value: Attribute) -> bool:
     return _number(value) and 0 <= cast("float", value) <= 1
 
@@ -129,6 +135,8 @@ _ZERO_PADDING: dict[str, AttributeCheck] = {
     "stride": _positive_integer,
     "channels": _positive_integer,
 }
+_NORMALISATION: dict[str, AttributeCheck] = {"epsilon": _positive_fraction}
+_SMOOTHING: dict[str, AttributeCheck] = {"label_smoothing": _fraction}
 _WEIGHTED = ("uint8", "float32", "int8", "float32", "float32")
 
 OPERATORS: Mapping[str, Operator] = {
@@ -139,11 +147,11 @@ OPERATORS: Mapping[str, Operator] = {
     "transposed_convolution": Operator(
         (2, 3), rules.transposed_convolution, {**_CONVOLUTION, "output_padding": _pair_or_zero}
     ),
-    "batch_norm": Operator((5, 5), rules.batch_norm, {"epsilon": _positive_fraction}),
+    "batch_norm": Operator((5, 5), rules.batch_norm, _NORMALISATION),
     "batch_norm_training": Operator(
         (5, 5),
         rules.batch_norm_training,
-        {"epsilon": _positive_fraction, "momentum": _fraction},
+        {**_NORMALISATION, "momentum": _fraction},
         outputs=(3, 3),
         updates=(3, 4),  # running mean and variance
     ),
@@ -159,9 +167,50 @@ OPERATORS: Mapping[str, Operator] = {
     "zero_padding_shortcut": Operator((1, 1), rules.zero_padding_shortcut, _ZERO_PADDING),
     "linear": Operator((2, 3), rules.linear),
     "softmax": Operator((1, 1), rules.softmax),
-    "cross_entropy": Operator(
-        (2, 2), rules.cross_entropy, {"label_smoothing": _fraction}, indices=(1,)
+    "cross_entropy": Operator((2, 2), rules.cross_entropy, _SMOOTHING, indices=(1,)),
+    # grad_y, weight, x
+    "convolution_backward_input": Operator(
+        (3, 3), gradients.convolution_backward_input, _CONVOLUTION
     ),
+    # grad_y, x
+    "convolution_backward_weight": Operator(
+        (2, 2), gradients.convolution_backward_weight, {**_CONVOLUTION, "kernel": _pair}
+    ),
+    "channel_sum": Operator((1, 1), gradients.channel_sum),
+    "linear_backward_input": Operator((2, 2), gradients.linear_backward_input),  # grad_y, weight
+    "linear_backward_weight": Operator((2, 2), gradients.linear_backward_weight),  # grad_y, x
+    # grad_y, x, weight, mean, variance → gradients of x, weight, bias
+    "batch_norm_backward": Operator(
+        (5, 5), gradients.batch_norm_backward, _NORMALISATION, outputs=(3, 3)
+    ),
+    "batch_norm_training_backward": Operator(
+        (5, 5), gradients.batch_norm_backward, _NORMALISATION, outputs=(3, 3)
+    ),
+    "relu_backward": Operator((2, 2), gradients.same_shape),  # grad_y, x or y
+    "leaky_relu_backward": Operator((2, 2), gradients.same_shape, {"slope": _number}),  # grad_y, x
+    "prelu_backward": Operator((3, 3), gradients.prelu_backward, outputs=(2, 2)),  # …, x, slope
+    "sigmoid_backward": Operator((2, 2), gradients.same_shape),  # grad_y, y
+    "tanh_backward": Operator((2, 2), gradients.same_shape),  # grad_y, y
+    "max_pooling_backward": Operator(  # grad_y, switches, x
+        (3, 3), gradients.max_pooling_backward, indices=(1,)
+    ),
+    # grad_y, x
+    "average_pooling_backward": Operator(
+        (2, 2), gradients.average_pooling_backward, {**_POOLING, "count_include_pad": _flag}
+    ),
+    "global_average_pooling_backward": Operator((2, 2), gradients.global_average_pooling_backward),
+    "zero_padding_shortcut_backward": Operator(
+        (2, 2), gradients.zero_padding_shortcut_backward, {"stride": _positive_integer}
+    ),
+    # scores, target
+    "cross_entropy_backward": Operator(
+        (2, 2), gradients.cross_entropy_backward, _SMOOTHING, indices=(1,)
+    ),
+    "gradient_norm": Operator((1, 1), gradients.number),
+    "total_norm": Operator((1, _ANY), gradients.numbers),
+    "clipping_factor": Operator((1, 1), gradients.numbers, {"most": _positive_number}),
+    # parameter, velocity, gradient, learning rate, momentum, weight decay[, factor]
+    "sgd": Operator((6, 7), gradients.sgd, {"nesterov": _flag}, outputs=(0, 0), updates=(0, 1)),
     # x, scale, zero point
     "quantize": Operator((3, 3), quantized.quantize, elements=("float32",) * 3),
     "dequantize": Operator((3, 3), quantized.dequantize, elements=("uint8", "float32", "float32")),

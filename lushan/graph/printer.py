@@ -18,11 +18,9 @@ def to_text(graph: Graph) -> str:
     for node in graph.nodes:
         attributes = "".join(f" {name}={_attribute(value)}" for name, value in node.attributes)
         updates = f" updates({', '.join(node.updates)})" if node.updates else ""
+        call = f"{node.operator}({', '.join(node.inputs)}){attributes}{updates}"
         kinds = ", ".join(str(types[name]) for name in node.outputs)
-        lines.append(
-            f"{', '.join(node.outputs)} = {node.operator}({', '.join(node.inputs)})"
-            f"{attributes}{updates}: {kinds}"
-        )
+        lines.append(f"{', '.join(node.outputs)} = {call}: {kinds}" if node.outputs else call)
     lines.append(f"output {', '.join(graph.outputs)}")
     return "\n".join(lines) + "\n"
 

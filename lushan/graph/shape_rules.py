@@ -200,14 +200,18 @@ def add(node: Node, types: Types) -> list[TensorType]:
 def zero_padding_shortcut(node: Node, types: Types) -> list[TensorType]:
     """Map x [N, H, W, C] to [N, ceil(H/stride), ceil(W/stride), channels]."""
     require(node, types, (None,) * 4)
-    n, h, w, c = types[0].shape
+    return [widened(node, types[0], cast("int", node.options["channels"]), types)]
+
+
+def widened(node: Node, x: TensorType, channels: int | None, types: Types) -> TensorType:
+    """Return what a zero-padding shortcut makes of x; ``types`` are what the node received."""
+    n, h, w, c = x.shape
     stride = cast("int", node.options["stride"])
-    channels = cast("int", node.options["channels"])
-    if c is not None and channels < c:
+    if c is not None and channels is not None and channels < c:
         reason = GraphError("it cannot shrink to {channels} channels", channels=channels)
         raise fail(node, reason, types)
     sizes = [None if size is None else -(-size // stride) for size in (h, w)]
-    return [TensorType((n, *sizes, channels), types[0].dtype)]
+    return TensorType((n, *sizes, channels), x.dtype)
 
 
 def linear(node: Node, types: Types) -> list[TensorType]:

@@ -123,7 +123,7 @@ def check_signature(node: Node) -> None:
     if operator is None:
         raise GraphError(
             "node {node!r} uses the unknown operator {operator!r}",
-            node=node.outputs[0] if node.outputs else "?",
+            node=node.name if node.outputs or node.updates else "?",
             operator=node.operator,
         )
     counts = (
@@ -136,7 +136,7 @@ def check_signature(node: Node) -> None:
             raise GraphError(
                 "{operator} {node!r} has {count} {what}; it takes {least} to {most}",
                 operator=node.operator,
-                node=node.outputs[0] if node.outputs else "?",
+                node=node.name if node.outputs or node.updates else "?",
                 count=count,
                 what=what,
                 least=least,

@@ -59,17 +59,16 @@ def quantized_graph(graph: Graph, tensors: Mapping[str, npt.NDArray[np.generic]]
     shapes = {v.name: tuple(size or 0 for size in v.type.shape) for v in graph.parameters}
     weights = LazyWeights(shapes, {name: _never(name) for name in shapes})
     number = np.zeros((), np.float32)
-    plain, folded = passes.apply(graph, weights)
-    names = quantized_values(plain)
-    parameters = {name: QuantizationParameters(number, number) for name in names}
+    plain, plain_weights = passes.apply(graph, weights)
+    parameters = {name: QuantizationParameters(number, number) for name in quantized_values(plain)}
     channels = graph.inputs[0].type.shape[-1:]
     scale = f"{INPUT}.scale"
     if scale in tensors and shape_of(tensors, scale) == channels:
         array = np.zeros(shape_of(tensors, scale), np.float32)
         parameters[INPUT] = QuantizationParameters(array, array)
-    quantized = quantize(plain, folded, parameters)[0]
-    verify(quantized)
-    return quantized
+    rewritten, _ = quantize(plain, plain_weights, parameters)
+    verify(rewritten)
+    return rewritten
 
 
 def _never(name: str) -> Callable[[], npt.NDArray[Any]]:

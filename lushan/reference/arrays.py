@@ -155,9 +155,10 @@ def check_gradient(
 def channel_sum(array: FloatArray) -> FloatArray:
     """Sum [..., C] over everything but the channels to [C].
 
-    The sum runs in float64: millions of pixels in a plain float32 sum would lose the small ones
-    (mission, chapter 14).
+    It is the gradient of a bias. The sum runs in float64: millions of pixels in a plain float32 sum
+    would lose the small ones (mission, chapter 14).
     """
+    check_shapes("channel_sum", x=(array, "... C"))
     axes = tuple(range(array.ndim - 1))
     total: FloatArray = array.sum(axis=axes, dtype=np.float64)
     return total.astype(array.dtype)

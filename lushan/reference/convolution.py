@@ -21,9 +21,13 @@ Left out on purpose: Winograd and FFT (the engine's business), and other padding
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from lushan.errors import UsageError
 from lushan.reference.arrays import FloatArray, channel_sum, check_gradient, check_shapes
-from lushan.reference.geometry import Edges, Pair, window
+from lushan.reference.geometry import Edges, Pair, Window, window
 from lushan.reference.im2col import correlate, gather, spread
 
 
@@ -62,11 +66,49 @@ def convolution_backward(
     """Return (grad_x [N, H, W, IC], grad_weight [OC, KH, KW, IC/G], grad_bias [OC])."""
     _check_convolution("convolution_backward", x, weight, None, groups)
     slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
-    size = (x.shape[1], x.shape[2])
-    y_shape = (x.shape[0], *slide.output_size(*size), weight.shape[0])
-    check_gradient("convolution_backward", grad_y, y_shape, x.dtype)
-    grad_x = spread(grad_y, weight, None, slide, groups=groups, size=size)
+    _check_gradient("convolution_backward", grad_y, x.shape, weight.shape[0], slide, weight.dtype)
+    grad_x = spread(grad_y, weight, None, slide, groups=groups, size=x.shape[1:3])
     return grad_x, correlate(grad_y, x, slide, groups=groups), channel_sum(grad_y)
+
+
+def convolution_backward_input(
+    grad_y: FloatArray,
+    weight: FloatArray,
+    input_shape: tuple[int, ...],
+    *,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> FloatArray:
+    """Return grad_x of ``input_shape`` [N, H, W, IC] alone; it takes the weight and not x."""
+    name = "convolution_backward_input"
+    check_shapes(name, weight=(weight, "OC KH KW IC/G"))
+    _check_groups(name, input_shape, weight.shape, groups)
+    slide = window(weight.shape[1:3], stride=stride, padding=padding, dilation=dilation)
+    _check_gradient(name, grad_y, input_shape, weight.shape[0], slide, weight.dtype)
+    size = (input_shape[1], input_shape[2])
+    return spread(grad_y, weight, None, slide, groups=groups, size=size)
+
+
+def convolution_backward_weight(
+    grad_y: FloatArray,
+    x: FloatArray,
+    *,
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Edges = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> FloatArray:
+    """Return grad_weight [OC, KH, KW, IC/G] alone, of a kernel (KH, KW); it takes x alone too."""
+    name = "convolution_backward_weight"
+    sizes = check_shapes(name, x=(x, "N H W IC"), grad_y=(grad_y, "N HO WO OC"))
+    slide = window(kernel, stride=stride, padding=padding, dilation=dilation)
+    per_group = sizes["IC"] // max(1, groups)
+    _check_groups(name, x.shape, (sizes["OC"], *slide.kernel, per_group), groups)
+    _check_gradient(name, grad_y, x.shape, sizes["OC"], slide, x.dtype)
+    return correlate(grad_y, x, slide, groups=groups)
 
 
 def transposed_convolution(
@@ -118,18 +160,33 @@ def transposed_convolution_backward(
 def _check_convolution(
     name: str, x: FloatArray, weight: FloatArray, bias: FloatArray | None, groups: int
 ) -> None:
-    sizes = check_shapes(
-        name, x=(x, "N H W IC"), weight=(weight, "OC KH KW IC/G"), bias=(bias, "OC")
-    )
-    if groups < 1 or sizes["IC/G"] * groups != sizes["IC"] or sizes["OC"] % groups:
+    check_shapes(name, x=(x, "N H W IC"), weight=(weight, "OC KH KW IC/G"), bias=(bias, "OC"))
+    _check_groups(name, x.shape, weight.shape, groups)
+
+
+def _check_groups(name: str, x: tuple[int, ...], weight: tuple[int, ...], groups: int) -> None:
+    if groups < 1 or weight[3] * groups != x[3] or weight[0] % groups:
         raise UsageError(
             "{operator}: weight {weight} [OC, KH, KW, IC/G] and groups {groups} "
             "do not fit x {x} [N, H, W, IC]",
             operator=name,
-            weight=weight.shape,
+            weight=weight,
             groups=groups,
-            x=x.shape,
+            x=x,
         )
+
+
+def _check_gradient(
+    name: str,
+    grad_y: FloatArray,
+    x: tuple[int, ...],
+    channels: int,
+    slide: Window,
+    dtype: np.dtype[Any],
+) -> None:
+    """Check that grad_y is that of what ``slide`` makes of an x of this shape."""
+    size = slide.output_size(x[1], x[2])
+    check_gradient(name, grad_y, (x[0], *size, channels), dtype)
 
 
 def _check_transposed(

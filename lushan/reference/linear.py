@@ -33,4 +33,22 @@ def linear_backward(
     """Return (grad_x [N, IC], grad_weight [OC, IC], grad_bias [OC]) for grad_y [N, OC]."""
     sizes = check_shapes("linear_backward", x=(x, "N IC"), weight=(weight, "OC IC"))
     check_gradient("linear_backward", grad_y, (sizes["N"], sizes["OC"]), x.dtype)
-    return grad_y @ weight, grad_y.T @ x, channel_sum(grad_y)
+    return (
+        linear_backward_input(grad_y, weight),
+        linear_backward_weight(grad_y, x),
+        channel_sum(grad_y),
+    )
+
+
+def linear_backward_input(grad_y: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return grad_x [N, IC] alone."""
+    check_shapes("linear_backward_input", grad_y=(grad_y, "N OC"), weight=(weight, "OC IC"))
+    grad_x: FloatArray = grad_y @ weight
+    return grad_x
+
+
+def linear_backward_weight(grad_y: FloatArray, x: FloatArray) -> FloatArray:
+    """Return grad_weight [OC, IC] alone."""
+    check_shapes("linear_backward_weight", grad_y=(grad_y, "N OC"), x=(x, "N IC"))
+    grad_weight: FloatArray = grad_y.T @ x
+    return grad_weight

@@ -146,6 +146,70 @@ def with_numbers(drawn: Callable[[st.DrawFn], Drawn], count: int) -> Callable[[s
     return more
 
 
+def as_x(shapes: Shapes, options: dict[str, Any]) -> tuple[int, ...]:
+    return shapes[0]
+
+
+def as_result(operator: str) -> Callable[[Shapes, dict[str, Any]], tuple[int, ...]]:
+    """Return a function to the shape of what ``operator`` gives, or of x where it refuses."""
+
+    def shape(shapes: Shapes, options: dict[str, Any]) -> tuple[int, ...]:
+        try:
+            return MEANINGS[operator](*(np.zeros(s, np.float32) for s in shapes), **options).shape
+        except UsageError:
+            return shapes[0]
+
+    return shape
+
+
+def backward(
+    drawn: Callable[[st.DrawFn], Drawn], of_y: Callable[[Shapes, dict[str, Any]], tuple[int, ...]]
+) -> Callable[[st.DrawFn], Drawn]:
+    """Put the gradient of the output before what an operator takes."""
+
+    def more(draw: st.DrawFn) -> Drawn:
+        shapes, options = drawn(draw)
+        return [of_y(shapes, options), *shapes], options
+
+    return more
+
+
+def convolution_backward_input(draw: st.DrawFn) -> Drawn:
+    [grad_y, x, weight, *_], options = backward(convolution, as_result("convolution"))(draw)
+    return [grad_y, weight, x], options
+
+
+def convolution_backward_weight(draw: st.DrawFn) -> Drawn:
+    [grad_y, x, weight, *_], options = backward(convolution, as_result("convolution"))(draw)
+    return [grad_y, x], {**options, "kernel": weight[1:3]}
+
+
+def linear_backward_input(draw: st.DrawFn) -> Drawn:
+    n, features, outputs = draw(small), draw(small), draw(small)
+    return [(n, outputs), (outputs, features)], {}
+
+
+def linear_backward_weight(draw: st.DrawFn) -> Drawn:
+    n, features, outputs = draw(small), draw(small), draw(small)
+    return [(n, outputs), (n, features)], {}
+
+
+def max_pooling_backward(draw: st.DrawFn) -> Drawn:
+    (n, h, w, c), (ho, wo) = pictures(draw), (draw(small), draw(small))
+    return [(n, ho, wo, c), (n, ho, wo, c), (n, h, w, c)], {}
+
+
+def shortcut_backward(draw: st.DrawFn) -> Drawn:
+    shapes, options = backward(shortcut, as_result("zero_padding_shortcut"))(draw)
+    return shapes, {"stride": options["stride"]}
+
+
+def update(draw: st.DrawFn) -> Drawn:
+    shapes = elementwise(draw)[0] * 3
+    numbers: Shapes = [()] * draw(st.integers(3, 4))
+    return shapes + numbers, {"nesterov": draw(st.booleans())}
+
+
 fractions = st.sampled_from([1e-5, 0.1, 1])
 DRAWN: dict[str, Callable[[st.DrawFn], Drawn]] = {
     "convolution": convolution,
@@ -173,6 +237,29 @@ DRAWN: dict[str, Callable[[st.DrawFn], Drawn]] = {
     "quantized_max_pooling": pooling,
     "quantized_global_average_pooling": with_numbers(lambda draw: ([pictures(draw)], {}), 4),
     "quantized_zero_padding_shortcut": with_numbers(shortcut, 1),
+    "convolution_backward_input": convolution_backward_input,
+    "convolution_backward_weight": convolution_backward_weight,
+    "channel_sum": elementwise,
+    "linear_backward_input": linear_backward_input,
+    "linear_backward_weight": linear_backward_weight,
+    "batch_norm_backward": backward(per_channel(3, epsilon=fractions), as_x),
+    "batch_norm_training_backward": backward(per_channel(3, epsilon=fractions), as_x),
+    "relu_backward": backward(elementwise, as_x),
+    "leaky_relu_backward": backward(leaky_relu, as_x),
+    "prelu_backward": backward(per_channel(1), as_x),
+    "sigmoid_backward": backward(elementwise, as_x),
+    "tanh_backward": backward(elementwise, as_x),
+    "max_pooling_backward": max_pooling_backward,
+    "average_pooling_backward": backward(average_pooling, as_result("average_pooling")),
+    "global_average_pooling_backward": backward(
+        lambda draw: ([pictures(draw)], {}), as_result("global_average_pooling")
+    ),
+    "zero_padding_shortcut_backward": shortcut_backward,
+    "cross_entropy_backward": cross_entropy,
+    "gradient_norm": elementwise,
+    "total_norm": lambda draw: ([()] * draw(small), {}),
+    "clipping_factor": lambda draw: ([()], {"most": draw(st.sampled_from([1e-3, 1, 7.5]))}),
+    "sgd": update,
 }
 
 
@@ -193,7 +280,9 @@ def element_types(operator: str, shapes: Shapes) -> list[str]:
 def test_what_is_accepted_runs_with_the_shapes_foretold(operator: str, data: st.DataObject) -> None:
     shapes, options = data.draw(st.composite(DRAWN[operator])())
     dtypes = element_types(operator, shapes)
-    if operator == "cross_entropy" and len(shapes[1]) == 1:
+    if operator == "max_pooling_backward" or (
+        operator.startswith("cross_entropy") and len(shapes[1]) == 1
+    ):
         dtypes[1] = data.draw(st.sampled_from(["int64", "int32"]))
     # Now and then an input that does not fit.
     if data.draw(st.integers(0, 3)) == 3:
@@ -216,7 +305,7 @@ def test_what_is_accepted_runs_with_the_shapes_foretold(operator: str, data: st.
     try:
         results = MEANINGS[operator](*arrays, **options)
     except UsageError:
-        with pytest.raises(GraphError, match=f"^{operator} 'y0': "):
+        with pytest.raises(GraphError, match=f"^{operator} '{node.name}': "):
             output_types(node, types)
         return
     results = results if isinstance(results, tuple) else (results,)

@@ -36,14 +36,34 @@ def random_weights(graph: Graph, seed: int, dtype: type = np.float32) -> dict[st
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """A chain of random operators with side branches, ending in a classifier or a picture."""
-    builder = GraphBuilder()
-    x = builder.input("input", (None, None, None, draw(st.integers(1, 5))))
-    for index in range(draw(st.integers(1, 7))):
-        x = _STEPS[draw(st.sampled_from(sorted(_STEPS)))](draw, builder, x, f"n{index}")
+    builder, x = _chain(draw, draw(st.integers(1, 7)))
     outputs = [x]
     if draw(st.booleans()):
-        pooled = builder.node("global_average_pooling", (x,), "pooled")
-        outputs.append(builder.linear(pooled, "fc", draw(st.integers(1, 6))))
+        outputs.append(_classifier(draw, builder, x))
+    return _case(draw, builder, *outputs)
+
+
+@st.composite
+def classifiers(draw: st.DrawFn) -> Case:
+    """Such a chain whose only output is that of a classifier."""
+    builder, x = _chain(draw, draw(st.integers(1, 5)))
+    return _case(draw, builder, _classifier(draw, builder, x))
+
+
+def _chain(draw: st.DrawFn, length: int) -> tuple[GraphBuilder, str]:
+    builder = GraphBuilder()
+    x = builder.input("input", (None, None, None, draw(st.integers(1, 5))))
+    for index in range(length):
+        x = _STEPS[draw(st.sampled_from(sorted(_STEPS)))](draw, builder, x, f"n{index}")
+    return builder, x
+
+
+def _classifier(draw: st.DrawFn, builder: GraphBuilder, x: str) -> str:
+    pooled = builder.node("global_average_pooling", (x,), "pooled")
+    return builder.linear(pooled, "fc", draw(st.integers(1, 6)))
+
+
+def _case(draw: st.DrawFn, builder: GraphBuilder, *outputs: str) -> Case:
     graph = builder.build(*outputs)
     seed = draw(st.integers(0, 2**31))
     shape = (draw(st.integers(1, 3)), draw(st.integers(8, 13)), draw(st.integers(8, 13)))
