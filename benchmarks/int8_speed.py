@@ -4,7 +4,8 @@
 
 Weights are random, and the model is calibrated on random pictures: neither changes the time. The
 peers run the model that ONNX Runtime's static quantisation makes of the same network (uint8
-activations, int8 weights, per channel); turns are taken as in ``lushan bench infer``. OpenVINO also
+activations, int8 weights, per channel), where ``lushan bench infer --precision int8 --peers`` gives
+them lushan's own quantised network; turns are taken as in ``lushan bench infer``. OpenVINO also
 shows its THROUGHPUT hint where there are several pictures. Needs onnx, onnxruntime and openvino.
 """
 
@@ -35,9 +36,9 @@ class QuantizedWorkload(Workload):
     quantized: bytes = b""
 
     @property
-    def onnx(self) -> bytes:
+    def onnx(self) -> dict[str, bytes]:
         """The network as ONNX Runtime quantised it."""
-        return self.quantized
+        return {"": self.quantized}
 
 
 def main() -> None:

@@ -16,9 +16,8 @@ from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
 from lushan.cpu.emit import ARENA, FIRST_INPUT, SCRATCH
-from lushan.cpu.gradient_rules import GRADIENT_RULES
 from lushan.cpu.locks import Locked
-from lushan.cpu.lower import lower
+from lushan.cpu.lower import is_training, lower
 from lushan.cpu.lowering_context import Options
 from lushan.cpu.memory import allocate_bytes
 from lushan.cpu.packing import Packer
@@ -125,7 +124,7 @@ class CpuProgram(Locked):
         self._turn = threading.Lock()  # to update them
         self._graph = graph
         # What a batch teaches is a matter of the whole batch.
-        self._splits = not any(node.operator in GRADIENT_RULES for node in graph.nodes) and all(
+        self._splits = not is_training(graph) and all(
             value.type.shape[:1] == (None,) for value in graph.inputs
         )
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
