@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_errors_nest_in_one_language() -> None:
     inner = lushan.PictureError("{source}: the file is empty", source="a.jpg")
     outer = lushan.LushanError("failed ({reason})", reason=inner)
     assert "a.jpg: the file is empty" in str(outer)
+
+
+def test_recognising_loads_only_the_rules_that_it_needs(model_folder: Path) -> None:
+    kinds = ("rules", "quantized_rules", "gradient_rules")
+    code = f"""
+import sys, lushan
+lushan.load({str(model_folder)!r})
+print([kind for kind in {kinds!r} if "lushan.cpu." + kind in sys.modules])
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout == "['rules']\n"
