@@ -13,23 +13,19 @@ Needs onnx and onnxruntime. Scores are compared, not classes: random weights rec
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from static_quantization import quantize_with_onnxruntime
 
 from lushan.engines import ENGINES
 from lushan.image.decode import decode
 from lushan.image.files import find_pictures
-from lushan.models.onnx_export import to_nchw, to_onnx
+from lushan.models.onnx_export import to_nchw
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import Model, load_model, random_model
-from lushan.passes.fold_batch_norm import fold_batch_norm
 from lushan.quantization.calibration import calibrate
 from lushan.quantization.quantized_model import quantize_model
 from lushan.quantization.ranges import METHODS
@@ -77,35 +73,10 @@ def batches(x: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def run_onnxruntime(model: Model, x: dict[str, np.ndarray], method: str) -> dict[str, np.ndarray]:
-    """Quantise and run the network, batch norm folded, as ONNX Runtime recommends."""
-    import onnx
     import onnxruntime
-    from onnxruntime import quantization as ort
 
-    class Reader(ort.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.parts = iter(x["calibration"][:, None])  # its histograms take equal batches only
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            part = next(self.parts, None)
-            return None if part is None else {INPUT: to_nchw(part)}
-
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        plain, target = (Path(folder, f"{kind}.onnx") for kind in ("float32", "int8"))
-        onnx.save(to_onnx(*fold_batch_norm(model.graph, model.weights)), plain)
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.quantize_static(
-                plain,
-                target,
-                Reader(),
-                quant_format=ort.QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=ort.QuantType.QUInt8,
-                weight_type=ort.QuantType.QInt8,
-                calibrate_method=ort.CalibrationMethod[method],
-            )
-        session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    data = quantize_with_onnxruntime(model.graph, model.weights, x["calibration"], method)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return {
         key: np.concatenate([session.run(None, {INPUT: to_nchw(p)})[0] for p in batches(batch)])
         for key, batch in x.items()

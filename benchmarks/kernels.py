@@ -21,10 +21,10 @@ import numpy as np
 from lushan.cpu import llvm
 from lushan.cpu.code import code_store
 from lushan.cpu.convolution import Epilogue, convolution_task
-from lushan.cpu.convolution_loops import Geometry
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.memory import WeightMemory
 from lushan.cpu.packing import PanelWriter
+from lushan.cpu.sliding import Geometry
 from lushan.cpu.target import LEVELS, Target, detect
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import choose_vectors

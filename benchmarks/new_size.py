@@ -20,7 +20,19 @@ import numpy as np
 from lushan.models.zoo import random_model
 from lushan.recognizer import Recognizer
 
-SIZES = ((256, 256), (192, 224), (288, 288), (320, 320), (200, 301), (128, 128), (97, 65), (64, 64))
+SIZES = (
+    *(
+        (256, 256),
+        (192, 224),
+        (288, 288),
+        (320, 320),
+        (200, 301),
+        (384, 384),
+        (352, 288),
+        (448, 448),
+    ),
+    *((128, 128), (97, 65), (64, 64)),
+)
 
 
 def milliseconds(recognizer: Recognizer, x: np.ndarray) -> float:

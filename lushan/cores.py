@@ -1,9 +1,14 @@
-"""How many processor cores this process may use: its affinity and its container's quota."""
+"""How many processor cores this process may use: its affinity and its container's quota.
+
+And so how many threads an engine gets.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from lushan.errors import UsageError
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -18,6 +23,18 @@ def usable_cores() -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _cgroup_quota(_CGROUP)
     return max(1, cores if quota is None else min(cores, round(quota)))
+
+
+def thread_count(threads: int | None) -> int:
+    """Return how many threads to use: ``threads``, or as many as cores where that is None.
+
+    Raises UsageError for what is no number of threads.
+    """
+    if threads is None:
+        return usable_cores()
+    if type(threads) is not int or threads < 1:
+        raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
+    return threads
 
 
 def _cgroup_quota(root: Path) -> float | None:

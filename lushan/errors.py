@@ -62,6 +62,10 @@ class GraphError(LushanError):
     """A graph breaks a rule of the intermediate representation: mend what built or rewrote it."""
 
 
+class TrainingError(LushanError):
+    """A training cannot go on: mend what the message names, and resume or begin again."""
+
+
 class BenchmarkError(LushanError):
     """A measurement would not mean what it says: do without what the message names."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lushan.cores import usable_cores
+from lushan.cores import thread_count
 from lushan.engines import DEFAULT_ENGINE, ENGINES
 from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph.executor import ProfilingProgram
@@ -107,14 +107,12 @@ class Recognizer:
                     received=model.precision,
                     wanted=precision,
                 )
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
         self.model = model
         self.engine = engine
-        self.threads = threads or usable_cores()
+        self.threads = thread_count(threads)
         self._closed = False
         self._output = model.graph.outputs[0]
-        self._program = ENGINES[engine](model.graph, model.weights, threads=threads)
+        self._program = ENGINES[engine](model.graph, model.weights, threads=self.threads)
         size = model.preprocessing
         self._program.prepare({INPUT: (1, size.height, size.width, 3)})
 

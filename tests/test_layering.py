@@ -23,6 +23,7 @@ LAYERS = (
     {"engines"},
     {"quantization"},
     {"recognizer"},
+    {"train"},
     {"bench", "evaluation"},
     {"cli"},
 )

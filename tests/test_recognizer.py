@@ -178,7 +178,7 @@ def test_pictures_are_decoded_by_as_many_threads_as_told(model_folder: Path) -> 
 def test_every_usable_core_decodes_unless_told(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lushan.recognizer.usable_cores", lambda: 5)
+    monkeypatch.setattr("lushan.cores.usable_cores", lambda: 5)
     with lushan.load(model_folder) as recognizer:
         assert recognizer.threads == 5
 

@@ -20,11 +20,13 @@ from lushan.bench.peers import Call, Peer, Workload
 from lushan.bench.turns import Progress, take_turns
 from lushan.errors import BenchmarkError, LushanError, UsageError
 from lushan.graph.executor import Array
+from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
 from lushan.recognizer import Recognizer
 
 # The largest relative error of a peer's scores that can still be the same network.
-TOLERANCES: Mapping[str, float] = {"float32": 1e-3, "bfloat16": 5e-2}
+# Bytes: a sum near the middle between two becomes the other one elsewhere.
+TOLERANCES: Mapping[str, float] = {"float32": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 TRIAL_ROUNDS = 3
 OURS = "lushan"
 
@@ -45,14 +47,17 @@ class PeerReport:
 class Report:
     """What was measured: milliseconds are of one whole batch, the median and the minimum of all.
 
-    ``gflops`` counts two operations for each multiply-accumulate of the network, whatever the
-    engine saves; ``peak_gflops`` is the limit of ``threads`` threads in the same minutes.
-    ``cores_of_others`` is how many cores other processes kept busy meanwhile, None if unknown.
-    ``best_ratio`` is our median divided by that of the fastest float32 peer. ``absent`` are peers
-    that are not installed, ``refused`` the errors of those that were left out.
+    ``precision`` is what the model computes on, "float32" or "int8". ``gflops`` counts two
+    operations for each multiply-accumulate of the network, whatever the engine saves;
+    ``peak_gflops`` is the limit of ``threads`` threads in the same minutes, on numbers of that
+    precision. ``cores_of_others`` is how many cores other processes kept busy meanwhile, None if
+    unknown. ``best_ratio`` is our median divided by that of the fastest peer of the same precision.
+    ``absent`` are peers that are not installed, ``unsuited`` those that run no quantised network,
+    ``refused`` the errors of those that were left out.
     """
 
     model: str
+    precision: str
     engine: str
     batch: int
     height: int
@@ -69,6 +74,7 @@ class Report:
     best_ratio: float | None
     peers: Mapping[str, PeerReport]
     absent: tuple[str, ...]
+    unsuited: tuple[str, ...]
     refused: tuple[LushanError, ...]
     layers: tuple[LayerTime, ...]
 
@@ -97,24 +103,29 @@ def measure(
     height, width = size or (model.preprocessing.height, model.preprocessing.width)
     x = np.random.default_rng(0).standard_normal((batch, height, width, 3), np.float32)
     workload = Workload(model.graph, model.weights, x, recognizer.threads)
-    versions = {peer.name: peer.available() for peer in peers}
+    suited = [peer for peer in peers if model.precision == "float32" or peer.takes_int8]
+    versions = {peer.name: peer.available() for peer in suited}
     rivals, refused = _prepare(
-        [peer for peer in peers if versions[peer.name]], workload, recognizer.scores(x)
+        [peer for peer in suited if versions[peer.name]],
+        workload,
+        recognizer.scores(x),
+        model.precision,
     )
     contestants: dict[str, Callable[[], object]] = {
         OURS: lambda: recognizer.scores(x),
         **{rival.peer.name: rival.call for rival in rivals},
     }
-    seconds, limit, disturbed = _run(contestants, runs, progress)
+    seconds, limit, disturbed = _run(contestants, model.precision, runs, progress)
     reports = {
         rival.peer.name: _report(rival, versions[rival.peer.name], seconds) for rival in rivals
     }
     median = statistics.median(seconds[OURS])
-    operations = 2 * batch * summarize(model.graph, height, width).multiply_accumulates
+    operations = 2 * batch * summarize(build(model.network), height, width).multiply_accumulates
     gflops = operations / median / 1e9
     peak_gflops = recognizer.threads * limit / 1e9
     return Report(
         model=model.name,
+        precision=model.precision,
         engine=recognizer.engine,
         batch=batch,
         height=height,
@@ -129,10 +140,12 @@ def measure(
         peak_fraction=gflops / peak_gflops,
         cores_of_others=disturbed,
         best_ratio=max(
-            (peer.ratio for peer in reports.values() if peer.precision == "float32"), default=None
+            (peer.ratio for peer in reports.values() if peer.precision == model.precision),
+            default=None,
         ),
         peers=reports,
         absent=tuple(name for name, version in versions.items() if version is None),
+        unsuited=tuple(peer.name for peer in peers if peer not in suited),
         refused=tuple(refused),
         layers=layer_times(recognizer, x, runs) if layers else (),
     )
@@ -143,15 +156,19 @@ class _Rival:
     """A peer that computes our network, with its fastest setting."""
 
     peer: Peer
+    precision: str
     setting: str
     call: Call
 
 
 def _run(
-    contestants: Mapping[str, Callable[[], object]], runs: int, progress: Progress
+    contestants: Mapping[str, Callable[[], object]],
+    precision: str,
+    runs: int,
+    progress: Progress,
 ) -> tuple[dict[str, list[float]], float, float | None]:
     """Return the seconds of each contestant, the limit of one thread and the cores of others."""
-    peak = Peak()
+    peak = Peak(precision)
     limits: list[float] = []
     disturbance = Disturbance()
     seconds = take_turns(
@@ -167,7 +184,7 @@ def _report(
     return PeerReport(
         version=version or "",
         setting=rival.setting,
-        precision=rival.peer.precision,
+        precision=rival.precision,
         milliseconds=1e3 * median,
         minimum=1e3 * min(seconds[rival.peer.name]),
         ratio=statistics.median(seconds[OURS]) / median,
@@ -175,16 +192,20 @@ def _report(
 
 
 def _prepare(
-    peers: Sequence[Peer], workload: Workload, expected: Array
+    peers: Sequence[Peer], workload: Workload, expected: Array, network: str
 ) -> tuple[list[_Rival], list[LushanError]]:
-    """Return the peers that agree with ``expected`` scores, and the errors of the others."""
+    """Return the peers that agree with ``expected`` scores, and the errors of the others.
+
+    ``network`` is the precision of the network itself.
+    """
     rivals: list[_Rival] = []
     refused: list[LushanError] = []
     for peer in peers:
+        precision = peer.precision if network == "float32" else network
         try:
             calls = peer.prepare(workload)
             for setting, call in calls.items():
-                _check_agreement(f"{peer.name} ({setting})", peer.precision, call(), expected)
+                _check_agreement(f"{peer.name} ({setting})", precision, call(), expected)
             trial = take_turns(calls, TRIAL_ROUNDS if len(calls) > 1 else 0)
         except LushanError as error:
             refused.append(error)
@@ -198,7 +219,7 @@ def _prepare(
             )
         else:
             best = min(calls, key=lambda setting: min(trial[setting], default=0.0))
-            rivals.append(_Rival(peer, best, calls[best]))
+            rivals.append(_Rival(peer, precision, best, calls[best]))
     return rivals, refused
 
 

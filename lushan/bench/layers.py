@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node
 from lushan.graph.verify import infer_types
+from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
 from lushan.recognizer import Recognizer
 
@@ -39,7 +40,7 @@ def layer_times(recognizer: Recognizer, x: Array, runs: int) -> tuple[LayerTime,
     for _ in range(runs + 1):
         for name, seconds in recognizer.profile(x):
             samples.setdefault(name, []).append(seconds)
-    graph = recognizer.model.graph
+    graph = build(recognizer.model.network)  # quantised values keep their names
     # The first run of all is for waking up.
     medians = {name: statistics.median(values[1:]) for name, values in samples.items()}
     total = sum(medians.values())

@@ -2,8 +2,9 @@
 
 A peer turns a workload into calls, one for each setting that may turn out to be its best; the
 caller tries them all. Inputs and outputs are prepared and reused, so that a call is inference and
-nothing else. All compute in float32, as lushan does, unless the name says otherwise.
-Left out on purpose: accelerators, and models that were quantised or compiled ahead of time.
+nothing else. All compute in float32, as lushan does, unless the name says otherwise; a quantised
+network is given to those that can compute on bytes.
+Left out on purpose: accelerators, and models that were compiled ahead of time.
 """
 
 from __future__ import annotations
@@ -40,10 +41,16 @@ class Workload:
         return to_nchw(self.x)
 
     @cached_property
-    def onnx(self) -> bytes:
-        """The network as an ONNX file."""
-        data: bytes = to_onnx(self.graph, self.weights).SerializeToString()
-        return data
+    def onnx(self) -> dict[str, bytes]:
+        """The network as ONNX files, by what is special about them.
+
+        A quantised one is written in two ways: which is faster differs between runtimes.
+        """
+        files = {"": to_onnx(self.graph, self.weights).SerializeToString()}
+        if any(value.type.dtype == "int8" for value in self.graph.parameters):
+            rounded = to_onnx(self.graph, self.weights, round_before_sums=True)
+            files["rounded before sums"] = rounded.SerializeToString()
+        return files
 
 
 class Peer(Protocol):
@@ -55,7 +62,11 @@ class Peer(Protocol):
 
     @property
     def precision(self) -> str:
-        """The type it computes in: peers of another one than float32 are no rivals."""
+        """The type it computes float32 networks in: peers of another one are no rivals."""
+
+    @property
+    def takes_int8(self) -> bool:
+        """Whether it runs a quantised network as one."""
 
     def available(self) -> str | None:
         """Return its version, or None where it is not installed or this processor lacks it."""
@@ -69,25 +80,33 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     precision = "float32"
+    takes_int8 = True
 
     def available(self) -> str | None:
         """See ``Peer``; it needs ``onnx`` too."""
         return _version("onnxruntime") if _version("onnx") else None
 
     def prepare(self, workload: Workload) -> dict[str, Call]:
-        """See ``Peer``; there is one setting."""
+        """See ``Peer``; there is one setting for each file."""
+        files = workload.onnx.items()
+        return {form or "default": self._run(workload, data) for form, data in files}
+
+    def _run(self, workload: Workload, data: bytes) -> Call:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = workload.threads
         for name, size in zip(("batch", "height", "width"), workload.x.shape, strict=False):
             options.add_free_dimension_override_by_name(name, size)
-        session = onnxruntime.InferenceSession(
-            workload.onnx, options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         [output] = workload.graph.outputs
         feeds = {workload.graph.inputs[0].name: workload.pictures}
-        return {"default": lambda: session.run([output], feeds)[0]}
+
+        def call() -> Array:
+            scores: Array = session.run([output], feeds)[0]
+            return scores
+
+        return call
 
 
 class OpenVino:
@@ -99,6 +118,7 @@ class OpenVino:
 
     def __init__(self, precision: str = "float32") -> None:
         self.precision = precision
+        self.takes_int8 = precision == "float32"
         self.name = "openvino" if precision == "float32" else f"openvino {precision}"
         self._hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
 
@@ -114,25 +134,33 @@ class OpenVino:
 
     def prepare(self, workload: Workload) -> dict[str, Call]:
         """See ``Peer``."""
-        request = self._compile(workload, "LATENCY", len(workload.x)).create_infer_request()
+        batch, threads = len(workload.x), workload.threads
+        parts = {1, batch // threads} if batch % threads == 0 else {1}
+        calls: dict[str, Call] = {}
+        for form, data in workload.onnx.items():
+            note = f", {form}" if form else ""
+            calls[f"latency{note}"] = self._whole(workload, data)
+            for part in sorted(parts - {batch}):
+                title = f"throughput, requests of {part}{note}"
+                calls[title] = self._in_parts(workload, data, part)
+        return calls
+
+    def _whole(self, workload: Workload, data: bytes) -> Call:
+        compiled = self._compile(workload, data, "LATENCY", len(workload.x))
+        request = compiled.create_infer_request()
         inputs = {0: workload.pictures}
 
-        def whole() -> Array:
+        def call() -> Array:
             scores: Array = request.infer(inputs, share_inputs=True, share_outputs=True)[0]
             return scores
 
-        calls: dict[str, Call] = {"latency": whole}
-        batch, threads = len(workload.x), workload.threads
-        parts = {1, batch // threads} if batch % threads == 0 else {1}
-        for part in sorted(parts - {batch}):
-            calls[f"throughput, requests of {part}"] = self._in_parts(workload, part)
-        return calls
+        return call
 
-    def _compile(self, workload: Workload, hint: str, batch: int) -> Any:
+    def _compile(self, workload: Workload, data: bytes, hint: str, batch: int) -> Any:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(workload.onnx)
+        model = core.read_model(data)
         model.reshape([batch, *workload.pictures.shape[1:]])
         settings = {
             "PERFORMANCE_HINT": hint,
@@ -141,10 +169,10 @@ class OpenVino:
         }
         return core.compile_model(model, "CPU", settings)
 
-    def _in_parts(self, workload: Workload, part: int) -> Call:
+    def _in_parts(self, workload: Workload, data: bytes, part: int) -> Call:
         import openvino
 
-        queue = openvino.AsyncInferQueue(self._compile(workload, "THROUGHPUT", part))
+        queue = openvino.AsyncInferQueue(self._compile(workload, data, "THROUGHPUT", part))
         parts = np.split(workload.pictures, len(workload.x) // part)
         scores: list[Any] = [None] * len(parts)
 
@@ -167,6 +195,7 @@ class PyTorch:
 
     name = "pytorch"
     precision = "float32"
+    takes_int8 = False
 
     def available(self) -> str | None:
         """See ``Peer``."""

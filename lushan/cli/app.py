@@ -18,6 +18,7 @@ from lushan.cli.models import models
 from lushan.cli.options import chosen_language, report
 from lushan.cli.quantize import quantize
 from lushan.cli.streams import discard_output, prepare_streams
+from lushan.cli.train import train
 from lushan.errors import LushanError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, info, models, quantize):
+for verb in (classify, evaluate, info, models, quantize, train):
     app.command()(verb)
 app.add_typer(bench)
 

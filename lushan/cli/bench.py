@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from enum import Enum
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from lushan.cli.options import (
@@ -23,10 +25,20 @@ from lushan.cli.progress import progress_bar
 from lushan.engines import ENGINES
 from lushan.errors import UsageError
 from lushan.models.resnet import ARCHITECTURES
-from lushan.models.zoo import load_model, random_model
+from lushan.models.zoo import Model, load_model, random_model
+from lushan.quantization.calibration import LEAST_PICTURES, calibrate
+from lushan.quantization.quantized_model import quantize_model
 from lushan.recognizer import Recognizer
 
 SEED = 0
+
+
+class Precision(str, Enum):
+    """What a network computes on, ``recognizer.PRECISIONS``."""
+
+    float32 = "float32"
+    int8 = "int8"
+
 
 bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure speed on this machine.")
 
@@ -46,6 +58,13 @@ def infer(
         ),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", help="Turns of each contestant.")] = 15,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            "--precision",
+            help="What the model must compute on; random weights are quantised for int8.",
+        ),
+    ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Compare with the other runtimes installed here.")
     ] = False,
@@ -58,8 +77,8 @@ def infer(
     """Measure recognition: milliseconds per batch, beside other runtimes with --peers.
 
     --model also takes an architecture such as resnet50, which gets random weights: they take as
-    long. A peer that fails, or computes something else, is told on stderr and left out; the exit
-    status is then 1.
+    long; with --precision int8 it is quantised on random pictures. A peer that fails, or computes
+    something else, is told on stderr and left out; the exit status is then 1.
     """
     from lushan.bench.infer import measure
     from lushan.bench.peers import PEERS
@@ -70,6 +89,10 @@ def infer(
         chosen = {} if engine is None else {"engine": engine}
         pictures = None if size is None else _parse_size(size)
         loaded = random_model(model, seed=SEED) if random else load_model(model)
+        if random and precision is Precision.int8:
+            loaded = _quantized(loaded, threads)
+        if precision is not None:
+            chosen["precision"] = precision.value
         with (
             Recognizer(loaded, threads=threads, **chosen) as recognizer,
             progress_bar("bench") as progress,
@@ -98,6 +121,14 @@ def infer(
         raise typer.Exit(1)
 
 
+def _quantized(model: Model, threads: int | None) -> Model:
+    """Return a model of random weights on bytes, calibrated on random pictures."""
+    random = np.random.default_rng(SEED)
+    size = (model.preprocessing.height, model.preprocessing.width, 3)
+    pictures = [random.integers(0, 256, size, dtype=np.uint8) for _ in range(LEAST_PICTURES)]
+    return quantize_model(model, calibrate(model, pictures, threads=threads), "minmax")
+
+
 def _parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) of "HxW"; raises UsageError for anything else."""
     match = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
@@ -110,17 +141,20 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def _print(record: dict[str, Any]) -> None:
     print(
-        f"{record['model']} ({record['weights']}), batch {record['batch']} of "
-        f"{record['height']}×{record['width']}, threads {record['threads']}, runs {record['runs']}"
+        f"{record['model']} ({record['weights']}), {record['precision']}, "
+        f"batch {record['batch']} of {record['height']}×{record['width']}, "
+        f"threads {record['threads']}, runs {record['runs']}"
     )
     print(f"\n{'':<30}{'median ms':>10}{'least ms':>10}{'ratio':>7}  setting")
     _print_row(f"lushan {record['engine']}", record, "")
     for name, peer in record["peers"].items():
         note = f"{peer['ratio']:>7.2f}  {peer['setting']}"
         _print_row(f"{name} {peer['version']}", peer, note)
+    unit = "GFLOP/s" if record["precision"] == "float32" else "GOP/s"
     print(f"\nimages per second  {record['images_per_second']:.1f}")
+    unit = "GFLOP/s" if record["precision"] == "float32" else "GOP/s"
     print(
-        f"GFLOP/s            {record['gflops']:.1f}, {100 * record['peak_fraction']:.0f} % of the "
+        f"{unit:<19}{record['gflops']:.1f}, {100 * record['peak_fraction']:.0f} % of the "
         f"{record['peak_gflops']:.0f} that multiply-adds alone reach"
     )
     if record["best_ratio"] is not None:
@@ -129,8 +163,10 @@ def _print(record: dict[str, Any]) -> None:
         print(f"others' work       {record['cores_of_others']:.2f} cores busy meanwhile")
     if record["absent"]:
         print(f"not here           {', '.join(record['absent'])}")
+    if record["unsuited"]:
+        print(f"not for int8       {', '.join(record['unsuited'])}")
     if "layers" in record:
-        print(f"\n{'layer':<24}{'output':>16}{'ms':>9}{'GFLOP/s':>9}{'share':>8}  operator")
+        print(f"\n{'layer':<24}{'output':>16}{'ms':>9}{unit:>9}{'share':>8}  operator")
     for layer in record.get("layers", ()):
         shape = "×".join(map(str, layer["output_shape"]))
         print(

@@ -191,6 +191,8 @@ def _check(
         raise UsageError(
             "{path}: the report cannot be written there: no such folder", path=str(report_to)
         )
+    if report_to is not None and report_to.is_dir():
+        raise UsageError("{path}: a folder; name a file for the report", path=str(report_to))
     if evaluate_on is not None:
         labelled_pictures(evaluate_on, original.labels)
 
@@ -210,13 +212,20 @@ def _answers(before: Evaluation, after: Evaluation) -> Answers:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write the report whole or not at all; raises UsageError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "{path}: the report cannot be written: {reason}; the model is written",
+            path=str(path),
+            reason=error.strerror or error,
+        ) from None
 
 
 def _page(result: _Result, language: str) -> str:

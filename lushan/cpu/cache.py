@@ -44,8 +44,10 @@ def cache_folder() -> Path | None:
 
 @cache
 def source_hash(*packages: str) -> str:
-    """Return the hash of the source of every module of some packages of lushan."""
-    digest = hashlib.sha256()
+    """Return the hash of lushan's version and of the source of every module of some packages."""
+    from lushan import __version__
+
+    digest = hashlib.sha256(__version__.encode())
     for package in packages:
         for path in sorted((Path(__file__).parents[1] / package).glob("*.py")):
             digest.update(path.name.encode())

@@ -12,20 +12,15 @@ A fully connected layer is the same with one pixel per picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.activation import Activation, activate
-from lushan.cpu.convolution_loops import (
-    Argument,
-    ConvolutionLoops,
-    Geometry,
-    SlidingKernel,
-    sliding,
-    sliding_arguments,
-)
+from lushan.cpu.convolution_loops import ConvolutionLoops, Output
 from lushan.cpu.emit import F32, Value
+from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES
@@ -116,14 +111,20 @@ class _Emitter(ConvolutionLoops):
                 place = m * vectors + v
                 sums[place] = e.fma(number, loaded[v], sums[place])
 
-    def store(
+    def outputs(
         self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
-    ) -> None:
+    ) -> list[Output]:
         """Add the residual, apply the activation, store."""
         e = self.e
-        for number, _, place, used in self.each_vector(channels):
+
+        def output(number: int, place: int, used: int) -> None:
             total = sums[number]
             if residual is not None:
                 total = e.builder.fadd(total, e.load(residual, place, lanes=used))
             result = activate(e, self.kernel.activation, total, self.kernel.slope)
             e.store(result, y, place, lanes=used)
+
+        return [
+            partial(output, number, place, used)
+            for number, _, place, used in self.each_vector(channels)
+        ]

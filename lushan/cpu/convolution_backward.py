@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
-from lushan.cpu.convolution_loops import Geometry
 from lushan.cpu.emit import KernelEmitter, Value
+from lushan.cpu.sliding import Geometry
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import (

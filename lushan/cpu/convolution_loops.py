@@ -9,197 +9,18 @@ one step of a sum is, how sums start and what becomes of them say ``convolution`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, auto
-from typing import Any
+from typing import TypeAlias
 
 from llvmlite import ir
-from numpy.typing import NDArray
 
-from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
+from lushan.cpu.sliding import Argument, SlidingKernel
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT, Plane
-from lushan.cpu.task import Argument as TaskArgument
-from lushan.cpu.tiling import (
-    LINE_BYTES,
-    PREFETCHING_TILES,
-    Chunks,
-    Tile,
-    choose_chunks,
-    choose_tile,
-    unrolling,
-)
+from lushan.cpu.tiling import LINE_BYTES, PREFETCHING_TILES
 
-
-class Argument(IntEnum):
-    """The task's arguments, by place. Strides are in elements."""
-
-    X = 0  # and X + 1: base and offset of the window of the first output pixel
-    WEIGHTS = 2
-    CONSTANTS = 3  # of each output channel: where its sums start, or what becomes of them
-    Y = 4  # and Y + 1
-    RESIDUAL = 6  # and RESIDUAL + 1
-    X_ROW = 8  # from the window of one output row to that of the next
-    Y_ROW = auto()
-    RESIDUAL_ROW = auto()
-    X_IMAGE = auto()
-    Y_IMAGE = auto()
-    RESIDUAL_IMAGE = auto()
-    X_KERNEL_ROW = auto()  # from one row of the kernel to the next, in the input
-    ROWS_PER_IMAGE = auto()
-    ROWS = auto()  # of all pictures
-    WIDTH = auto()  # pixels of an output row, at least the tile's
-    ROWS_PER_CHUNK = auto()
-    ROW_CHUNKS = auto()
-    BLOCKS_PER_CHUNK = auto()
-    BLOCKS = auto()  # panels of NR output channels
-    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
-
-
-@dataclass(frozen=True)
-class SlidingKernel:
-    """What the loops depend on: everything but height, width and batch.
-
-    ``window`` is (KH, KW); ``terms`` the input channels of one position of it; ``tap`` the
-    elements from one column of the window to the next, ``pixel`` from one output pixel's window
-    to the next, ``output_pixel`` from one output pixel to the next in output and residual.
-    ``prefetch`` says whether the weights come from memory, so that the next panel should be on
-    its way while this one is used.
-    """
-
-    window: tuple[int, int]
-    terms: int
-    tap: int
-    pixel: int
-    output_channels: int
-    output_pixel: int
-    tile: Tile
-    residual: bool
-    prefetch: bool
-
-    @property
-    def step(self) -> int:
-        """The terms that one step of a sum takes."""
-        return 1
-
-    @property
-    def steps(self) -> int:
-        """The steps of one position of the window; the last may take more than there are."""
-        return -(-self.terms // self.step)
-
-    def panel(self, target: Target) -> int:
-        """Return the elements of one packed panel of weights."""
-        return math.prod(self.window) * self.steps * self.step * self.channels(target)
-
-    def channels(self, target: Target) -> int:
-        """Return NR, the output channels of a panel."""
-        return self.tile.vectors * target.lanes
-
-    def turn(self, target: Target) -> int:
-        """Return the steps of the sum that one turn of the inner loop makes."""
-        return unrolling(self.steps, self.tile, target)
-
-    def blocks(self, target: Target) -> int:
-        """Return the number of panels."""
-        return -(-self.output_channels // self.channels(target))
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a convolution lies over its input: (height, width), padding on four sides."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
-
-
-def choose_convolution_tile(
-    x: Plane, y: Plane, geometry: Geometry, vectors: int, target: Target
-) -> Tile:
-    """Return the tile of a convolution whose weights are packed for so many vectors."""
-    pixel_bytes = x.itemsize * geometry.stride[1] * x.shape[3]
-    parts = 1 if x.itemsize == FLOAT else registers_of_a_step(target)
-    return choose_tile(y.shape[2], vectors, pixel_bytes, target, parts=parts)
-
-
-def sliding(
-    x: Plane,
-    y: Plane,
-    geometry: Geometry,
-    window: tuple[int, int],
-    groups: int,
-    vectors: int,
-    target: Target,
-) -> dict[str, Any]:
-    """Return the fields of a kernel that say how it slides, for weights [OC, KH, KW, IC/groups].
-
-    ``window`` is (KH, KW). Columns of it that follow each other in memory are one run of terms.
-    """
-    kh, kw = window
-    run = kw if groups == 1 and geometry.dilation[1] == 1 else 1
-    return {
-        "window": (kh, kw // run),
-        "terms": x.shape[3] // groups * run,
-        "tap": geometry.dilation[1] * x.shape[3],
-        "pixel": geometry.stride[1] * x.shape[3],
-        "output_channels": y.shape[3] // groups,
-        "output_pixel": y.shape[3],
-        "tile": choose_convolution_tile(x, y, geometry, vectors, target),
-    }
-
-
-def sliding_arguments(
-    kernel: SlidingKernel,
-    x: Plane,
-    y: Plane,
-    residual: Plane | None,
-    geometry: Geometry,
-    weights: NDArray[Any],
-    constants: NDArray[Any],
-    *,
-    group: tuple[int, int],
-    target: Target,
-    threads: int,
-) -> tuple[dict[IntEnum, TaskArgument], int]:
-    """Return the arguments of a task of ``kernel``, and its number of chunks.
-
-    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
-    only guides what is prefetched.
-    """
-    index, groups = group
-    n, h, w, c = y.shape
-    ic, oc = x.shape[3] // groups, c // groups
-    top, _, left, _ = geometry.padding
-    blocks = kernel.blocks(target)
-    row_bytes = x.itemsize * geometry.stride[0] * x.row
-    cut: Chunks = choose_chunks(n * h, row_bytes, blocks, weights.nbytes // blocks)
-    row_chunks = -(-n * h // cut.rows)
-    shortcut = residual or y
-    arguments: dict[IntEnum, TaskArgument] = {
-        Argument.X: x.at(x.origin - top * x.row - left * x.shape[3] + index * ic),
-        Argument.WEIGHTS: weights,
-        Argument.CONSTANTS: constants,
-        Argument.Y: y.at(y.origin + index * oc),
-        Argument.RESIDUAL: shortcut.at(shortcut.origin + index * oc),
-        Argument.X_ROW: geometry.stride[0] * x.row,
-        Argument.Y_ROW: y.row,
-        Argument.RESIDUAL_ROW: shortcut.row,
-        Argument.X_IMAGE: x.image,
-        Argument.Y_IMAGE: y.image,
-        Argument.RESIDUAL_IMAGE: shortcut.image,
-        Argument.X_KERNEL_ROW: geometry.dilation[0] * x.row,
-        Argument.ROWS_PER_IMAGE: h,
-        Argument.ROWS: n * h,
-        Argument.WIDTH: w,
-        Argument.ROWS_PER_CHUNK: cut.rows,
-        Argument.ROW_CHUNKS: row_chunks,
-        Argument.BLOCKS_PER_CHUNK: cut.blocks,
-        Argument.BLOCKS: blocks,
-        Argument.THREADS: threads,
-    }
-    return arguments, row_chunks * -(-blocks // cut.blocks)
+Output: TypeAlias = "Callable[[], None]"  # emits what makes some outputs, and stores them
 
 
 @dataclass(frozen=True)
@@ -215,7 +36,7 @@ class _Stream:
 
 
 class ConvolutionLoops:
-    """Emits a kernel; ``start``, ``step`` and ``store`` are left to say.
+    """Emits a kernel; ``start``, ``step`` and ``outputs`` are left to say.
 
     ``elements`` are the types of the numbers of x (weights have as many bytes) and of y; the
     residual has that of x.
@@ -246,11 +67,22 @@ class ConvolutionLoops:
         """Make one step of all sums: NV vectors of weights against MR input numbers."""
         raise NotImplementedError
 
-    def store(
+    def outputs(
         self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
-    ) -> None:
-        """Turn sums into the first ``channels`` outputs of a panel, and store them."""
+    ) -> list[Output]:
+        """Return what turns each sum of a tile into outputs and stores them.
+
+        ``channels`` are the first of a panel, which are real.
+        """
         raise NotImplementedError
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a tile's outputs are made while the next tile's first products are.
+
+        Both tiles' sums must fit the registers. It pays where the end of a sum is long beside it.
+        """
+        return False
 
     def emit(self) -> str:
         """Loop 1: the rows of this chunk; loop 2: its panels, which stay in L2 for all rows."""
@@ -313,7 +145,7 @@ class ConvolutionLoops:
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
 
-        def tile(start: Value) -> None:
+        def tile(start: Value, *before: Value) -> list[Value]:
             first = e.lesser(start, e.sub(width, pixels))
             x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
             place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
@@ -327,10 +159,25 @@ class ConvolutionLoops:
             ]
             if residual is not None:
                 self._fetch(residual)
-            sums = self._sum(x, streams, block)
+            meanwhile = self._whole_outputs(before, block) if before else []
+            sums = self._sum(x, streams, block, meanwhile)
+            if self.overlaps:
+                return [*sums, y, *([] if residual is None else [residual])]
             self._finish(sums, y, residual, block)
+            return []
 
-        e.loop(0, width, tile, step=pixels)
+        if not self.overlaps:
+            e.loop(0, width, tile, step=pixels)
+            return
+        last = e.loop(pixels, width, tile, step=pixels, carried=tile(I64(0)))
+        for output in self._whole_outputs(last, block):
+            output()
+
+    def _whole_outputs(self, tile: Sequence[Value], block: Value) -> list[Output]:
+        """Return the outputs of a tile that was carried on: its sums, and where they go."""
+        count = self.kernel.tile.pixels * self.kernel.tile.vectors
+        y, residual = tile[count], tile[count + 1] if self.residual is not None else None
+        return self.outputs(list(tile[:count]), y, residual, block, self.nr)
 
     def _fetch(self, residual: Value) -> None:
         """Ask for the residual of a tile, which is needed when its sums are done."""
@@ -370,68 +217,86 @@ class ConvolutionLoops:
         """Return the weights of a panel that one turn of the inner loop reads."""
         return self.kernel.turn(self.target) * self.kernel.step * self.nr
 
-    def _sum(self, x: Value, streams: Sequence[_Stream], block: Value) -> list[Value]:
+    def _sum(
+        self, x: Value, streams: Sequence[_Stream], block: Value, meanwhile: Sequence[Output]
+    ) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
 
-        The pointers of ``streams``, the panel's first, move along with the sum.
+        The pointers of ``streams``, the panel's first, move along with the sum. With something to
+        do ``meanwhile``, the first turn stands before the loops, and that among its steps.
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
-        sums = self.start(block)
+        pointers, sums = [stream.start for stream in streams], self.start(block)
+        begin: list[Value] = []  # of the first position of the window, where a turn is done already
+        if meanwhile:
+            pointers, sums = self._turn(x, streams, pointers, sums, meanwhile)
+            begin = [I64(kernel.turn(self.target))]
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
-            return e.loop(
-                0,
-                kw,
-                lambda column, *carried: self._terms(
-                    e.offset(line, e.mul(column, kernel.tap)), streams, carried
-                ),
-                carried=carried,
-            )
 
-        pointers = [stream.start for stream in streams]
-        return e.loop(0, kh, window_row, carried=[*pointers, *sums])[len(pointers) :]
+            def column(place: Value, *carried: Value) -> list[Value]:
+                here = e.offset(line, e.mul(place, kernel.tap))
+                if not begin:
+                    return self._terms(here, streams, carried, 0)
+                return [I64(0), *self._terms(here, streams, carried[1:], carried[0])]
 
-    def _terms(self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value]) -> list[Value]:
-        e, kernel = self.e, self.kernel
-        steps = kernel.turn(self.target)
+            return e.loop(0, kw, column, carried=carried)
 
+        carried = e.loop(0, kh, window_row, carried=[*begin, *pointers, *sums])
+        return carried[len(begin) + len(pointers) :]
+
+    def _terms(
+        self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value], begin: Value
+    ) -> list[Value]:
         def turn(first: Value, *carried: Value) -> list[Value]:
+            here = self.e.offset(x, self.e.mul(first, self.kernel.step))
             pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
-            x_here = e.offset(x, e.mul(first, kernel.step))
-            for pointer, stream in zip(pointers, streams, strict=True):
-                for line in range(stream.lines):
-                    e.prefetch(pointer, line * self.line)
-            for step in range(steps):
-                here = e.offset(x_here, step * kernel.step)
-                self.step(here, e.offset(pointers[0], step * kernel.step * self.nr), sums)
-            moved = [
-                e.offset(pointer, stream.step)
-                for pointer, stream in zip(pointers, streams, strict=True)
-            ]
+            moved, sums = self._turn(here, streams, pointers, sums, ())
             return [*moved, *sums]
 
-        return e.loop(0, kernel.steps, turn, step=steps, carried=carried)
+        step = self.kernel.turn(self.target)
+        return self.e.loop(begin, self.kernel.steps, turn, step=step, carried=carried)
+
+    def _turn(
+        self,
+        x: Value,
+        streams: Sequence[_Stream],
+        pointers: Sequence[Value],
+        sums: list[Value],
+        meanwhile: Sequence[Output],
+    ) -> tuple[list[Value], list[Value]]:
+        """Make one turn of the inner loop; return the moved pointers and the new sums."""
+        e, step, steps = self.e, self.kernel.step, self.kernel.turn(self.target)
+        for pointer, stream in zip(pointers, streams, strict=True):
+            for line in range(stream.lines):
+                e.prefetch(pointer, line * self.line)
+        share = -(-len(meanwhile) // steps)
+        for number in range(steps):
+            weights = e.offset(pointers[0], number * step * self.nr)
+            self.step(e.offset(x, number * step), weights, sums)
+            for output in meanwhile[number * share : (number + 1) * share]:
+                output()
+        moved = [e.offset(p, stream.step) for p, stream in zip(pointers, streams, strict=True)]
+        return moved, sums
 
     def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
-        """Store the outputs of a tile; the last panel may be partly filled."""
+        """Make and store the outputs of a tile; the last panel may be partly filled."""
         e = self.e
+
+        def make(channels: int) -> None:
+            for output in self.outputs(sums, y, residual, block, channels):
+                output()
+
         rest = self.kernel.output_channels % self.nr
-        if not rest:
-            self.store(sums, y, residual, block, self.nr)
-            return
         blocks = self.kernel.blocks(self.target)
-        if blocks == 1:
-            self.store(sums, y, residual, block, rest)
+        if not rest or blocks == 1:
+            make(rest or self.nr)
             return
         is_last = e.builder.icmp_unsigned("==", block, e.integer(blocks - 1))
-        e.choose(
-            is_last,
-            lambda: self.store(sums, y, residual, block, rest),
-            lambda: self.store(sums, y, residual, block, self.nr),
-        )
+        e.choose(is_last, lambda: make(rest), lambda: make(self.nr))
 
     def each_vector(self, channels: int) -> list[tuple[int, int, int, int]]:
         """Return what a store needs of every sum of a panel with so many real channels.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lushan import passes
-from lushan.cores import usable_cores
+from lushan.cores import thread_count
 from lushan.cpu.cache import PrivateFolder, cache_folder, source_hash
 from lushan.cpu.code import CodeStore, code_store
 from lushan.cpu.driver import PROTOTYPE, Driver
@@ -54,7 +54,7 @@ def compile(
     The passes of ``lushan.passes`` are applied first, and leave what ``keep`` names. ``target``
     None is the best instruction set of this machine. ``winograd`` False computes every
     convolution directly: slower, with a third of the rounding error. Raises UsageError for a
-    target that is another machine.
+    target that is another machine, and for ``threads`` below 1.
     """
     host = detect()
     target = target or host
@@ -68,8 +68,10 @@ def compile(
     check_keep(graph, keep)
     parameters = _parameters(graph, weights)
     rewritten, folded = passes.apply(graph, parameters or weights, keep=keep)
-    options = Options(threads or usable_cores(), winograd)
-    return CpuProgram(rewritten, folded, tuple(keep), target, options, parameters)
+    options = Options(thread_count(threads), winograd)
+    # What changes with every run is packed in every run, and never kept.
+    cache = None if keep or parameters else _cache(graph, weights, target, options)
+    return CpuProgram(rewritten, folded, tuple(keep), target, options, cache, parameters)
 
 
 def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -88,7 +90,10 @@ def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
 def _cache(
     graph: Graph, weights: Mapping[str, Array], target: Target, options: Options
 ) -> WeightCache | None:
-    """Return where packed weights are kept, if it is known what they come from."""
+    """Return where packed weights are kept, if it is known what they come from.
+
+    ``graph`` is the one before the passes: what they fold away decides the numbers too.
+    """
     origin = origin_of(weights)
     if origin is None:
         return None
@@ -113,6 +118,7 @@ class CpuProgram(Locked):
         keep: tuple[str, ...],
         target: Target,
         options: Options,
+        cache: WeightCache | None,
         parameters: Mapping[str, Array],
     ) -> None:
         super().__init__()
@@ -136,13 +142,8 @@ class CpuProgram(Locked):
         self._target = target
         self._options = options
         self._store: CodeStore = code_store(target)
-        self._packer: Packer | None = Packer(
-            weights,
-            target,
-            self._store,
-            None if keep or parameters else _cache(graph, weights, target, options),
-            {name for node in graph.nodes for name in node.updates},
-        )
+        updated = {name for node in graph.nodes for name in node.updates}
+        self._packer: Packer | None = Packer(weights, target, self._store, cache, updated)
         self._team = Team(options.threads)
         self._plans: OrderedDict[tuple[Shape, ...], NativeProgram] = OrderedDict()
         self._arenas: list[Array] = []

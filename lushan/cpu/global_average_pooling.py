@@ -52,7 +52,7 @@ class GlobalAveragePoolingKernel:
         height, width = e.argument(Argument.HEIGHT), e.argument(Argument.WIDTH)
         stride = e.argument(Argument.X_ROW)
         count = e.builder.sitofp(e.mul(height, width), ir.DoubleType())
-        counts = _splat(e, count, wide)
+        counts = e.spread(count)
 
         def work(image: Value, number: Value) -> None:
             # The last group ends with the channels: it may lie over the one before it.
@@ -80,15 +80,6 @@ class GlobalAveragePoolingKernel:
 
         each_row(e, Argument, work)
         return e.text()
-
-
-def _splat(e: KernelEmitter, scalar: Value, vector: ir.VectorType) -> Value:
-    """Return a vector of one float64."""
-    undefined = ir.Constant(vector, ir.Undefined)
-    i32 = ir.IntType(32)
-    single = e.builder.insert_element(undefined, scalar, i32(0))
-    mask = ir.Constant(ir.VectorType(i32, vector.count), [i32(0)] * vector.count)
-    return e.builder.shuffle_vector(single, undefined, mask)
 
 
 def channel_groups(channels: int, target: Target) -> int:

@@ -18,7 +18,6 @@ from lushan.cpu.batch_norm_training import (
 from lushan.cpu.channel_sums import channel_sum_tasks
 from lushan.cpu.convolution import Epilogue, convolution_task
 from lushan.cpu.convolution_backward import weight_gradient_tasks
-from lushan.cpu.convolution_loops import Geometry
 from lushan.cpu.cross_entropy import cross_entropy_backward_tasks, cross_entropy_tasks
 from lushan.cpu.lowering_context import Context, Lowering, clear
 from lushan.cpu.packing import Allocate, Panels
@@ -37,6 +36,7 @@ from lushan.cpu.sgd import (
     number_task,
     sgd_tasks,
 )
+from lushan.cpu.sliding import Geometry
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.transposed_convolution import (

@@ -84,11 +84,17 @@ def lower(
     inputs: dict[str, int] = {}
     context = Context(planes, ends, packer, target, options)
     padding = _padding(graph, planes, packer)
+    readers = graph.consumers()
     steps = []
     for number, value in enumerate(graph.inputs):
         plane = planes[value.name]
+        if value.type.dtype != "float32":
+            raise _no_layout(value.type)
         outside = Plane(f"{value.name} of the caller", plane.shape)
         inputs[outside.value] = FIRST_INPUT + number
+        if value.name not in wanted and all(n.operator == "quantize" for n in readers[value.name]):
+            planes[value.name] = outside  # read once, number by number: no copy is needed
+            continue
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
     for node in graph.nodes:
@@ -134,10 +140,17 @@ def shape_of(type_: TensorType) -> tuple[int, int, int, int]:
         sizes = [1, 1, 1, *(sizes or [1])]
     elif len(sizes) == 2:
         sizes[1:1] = [1, 1]
-    if len(sizes) != 4:
-        raise GraphError("the CPU engine has no layout for a value of {type}", type=str(type_))
+    if len(sizes) != 4 or type_.dtype not in ("float32", "uint8", "int64"):
+        raise _no_layout(type_)
     n, h, w, c = sizes
     return n, h, w, 2 * c if type_.dtype == "int64" else c
+
+
+def _no_layout(type_: TensorType) -> GraphError:
+    return GraphError(
+        "the CPU engine has no layout for a value of {type}: pictures and scores are float32",
+        type=str(type_),
+    )
 
 
 def item_size(type_: TensorType) -> int:

@@ -90,7 +90,7 @@ class Context:
                 biases.reshape(-1)[:oc] = bias[part]
 
         changing = self.packer.changes(*node.inputs[1:3])
-        key = (node.operator, vectors, *node.inputs[1:3])
+        key = (node.operator, shape, vectors, *node.inputs[1:3])
         panels = self.packer.once(key, reserve, clear if changing else write)
         if changing:
             self._pack_outputs(node, panels)
@@ -124,7 +124,7 @@ class Context:
                 (allocate((blocks, kh, kw, oc, nr)), allocate((blocks, nr))) for _ in range(groups)
             ]
 
-        key = (node.operator, vectors, node.inputs[1])
+        key = (node.operator, shape, vectors, node.inputs[1])
         panels = self.packer.once(key, reserve, clear)
         weight = self.packer.array(node.inputs[1]).reshape(groups, *shape)
         tasks = [

@@ -68,9 +68,9 @@ class Packer:
         self.writer = PanelWriter(target, store)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Return the original weights called ``name``: read for this call, and not kept."""
+        """Return the original weights called ``name`` as float32: read for this call, not kept."""
         self._check(name)
-        return self._weights[name]
+        return np.asarray(self._weights[name], np.float32)
 
     def array(self, name: str) -> NDArray[np.float32]:
         """Return the original weights called ``name`` in one piece, always at the same address."""
@@ -83,7 +83,7 @@ class Packer:
         return not self._updated.isdisjoint(names)
 
     def factors(self, name: str) -> Factors:
-        """Return the original weights called ``name`` as factors, read for this call."""
+        """Return the original weights called ``name`` as factors, of their own type."""
         self._check(name)
         return factors_of(self._weights, name)
 

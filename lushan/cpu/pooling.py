@@ -209,10 +209,7 @@ class _Maximum(_Window):
 
     def _positions(self, position: Value) -> Value:
         """Return a vector of one position."""
-        b, vector = self.e.builder, ir.VectorType(I32, self.lanes)
-        undefined = ir.Constant(vector, ir.Undefined)
-        single = b.insert_element(undefined, b.trunc(position, I32), I32(0))
-        return b.shuffle_vector(single, undefined, ir.Constant(vector, [I32(0)] * self.lanes))
+        return self.e.spread(self.e.builder.trunc(position, I32))
 
     def _store_positions(self, winner: Value, place: Value, used: int) -> None:
         b = self.e.builder

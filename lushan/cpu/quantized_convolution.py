@@ -12,23 +12,18 @@ A fully connected layer is the same with one pixel per picture, and float32 scor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic
-from lushan.cpu.convolution_loops import (
-    Argument,
-    ConvolutionLoops,
-    Geometry,
-    SlidingKernel,
-    sliding,
-    sliding_arguments,
-)
+from lushan.cpu.convolution_loops import ConvolutionLoops, Output
 from lushan.cpu.emit import F32, I8, Value
+from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
-from lushan.cpu.tiling import L2_BYTES
+from lushan.cpu.tiling import L2_BYTES, fits_twice
 from lushan.reference.requantization import Requantization
 
 SLACK = STEP - 1  # bytes that may be read beyond a plane
@@ -155,26 +150,33 @@ class _Emitter(ConvolutionLoops):
                 place = m * vectors + v
                 sums[place] = self.bytes.add_products(sums[place], numbers, loaded[v])
 
-    def store(
+    @property
+    def overlaps(self) -> bool:
+        """Making bytes takes as long as 8 to 16 terms: it overlaps where registers allow."""
+        kernel = self.kernel
+        is_whole = kernel.output_channels % self.nr == 0
+        return kernel.low is not None and is_whole and fits_twice(kernel.tile, self.target)
+
+    def outputs(
         self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
-    ) -> None:
+    ) -> list[Output]:
         """Multiply, add the offset and the residual, clamp and round, in steps of float32."""
         e, b, lanes, kernel = self.e, self.e.builder, self.target.lanes, self.kernel
         panel = e.offset(self.constants, e.mul(block, 3 * self.nr))
-        vectors = range(kernel.tile.vectors)
-        multipliers = [e.load(panel, v * lanes) for v in vectors]
-        offsets = [e.load(panel, self.nr + v * lanes) for v in vectors]
-        shortcut = e.load(panel, 2 * self.nr) if residual is not None else None
-        for number, vector, place, used in self.each_vector(channels):
-            v = b.fmul(self.bytes.sums_as_floats(sums[number]), multipliers[vector])
-            v = b.fadd(v, offsets[vector])
+
+        def output(number: int, vector: int, place: int, used: int) -> None:
+            multiplier = e.load(panel, vector * lanes)
+            v = b.fmul(self.bytes.sums_as_floats(sums[number]), multiplier)
+            v = b.fadd(v, e.load(panel, self.nr + vector * lanes))
             if residual is not None:
                 other = self.bytes.bytes_as_floats(e.load(residual, place, lanes=used))
-                v = b.fadd(v, b.fmul(other, shortcut))
+                v = b.fadd(v, b.fmul(other, e.load(panel, 2 * self.nr)))
             if kernel.low is not None:
                 e.store(self.bytes.as_bytes(v, kernel.low), y, place, lanes=used)
-                continue
+                return
             if kernel.relu:
                 zero = e.splat(0.0)
                 v = b.select(b.fcmp_ordered(">", v, zero), v, zero)
             e.store(v, y, place, lanes=used)
+
+        return [partial(output, *each) for each in self.each_vector(channels)]

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.convolution_loops import Geometry, choose_convolution_tile
 from lushan.cpu.lowering_context import Context, Lowering
 from lushan.cpu.packing import Allocate
 from lushan.cpu.pooling import max_pooling_tasks
@@ -22,6 +21,7 @@ from lushan.cpu.quantized_convolution import (
 )
 from lushan.cpu.quantized_global_average_pooling import quantized_global_average_pooling_tasks
 from lushan.cpu.residual import zero_padding_shortcut_tasks
+from lushan.cpu.sliding import Geometry, choose_convolution_tile
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import choose_vectors
 from lushan.graph.ir import Node
@@ -104,15 +104,15 @@ def _panels(context: Context, node: Node, geometry: Geometry) -> Panels:
         ]
 
     def write(panels: Panels) -> None:
-        weight = cast("NDArray[np.int8]", context.packer[node.inputs[2]])
-        weight = weight.reshape(channels, *rest)
+        weight = context.packer.factors(node.inputs[2]).array.reshape(channels, *rest)
         finish = _requantization(context, node, weight, groups)
         for group, (packed, constants) in enumerate(panels):
             part = slice(group * oc, (group + 1) * oc)
             write_panels(weight[part], packed)
             constants[:] = panel_constants(finish, part, nr)
 
-    return context.packer.once((node.operator, nr, *node.inputs[1:]), reserve, write)
+    key = (node.operator, groups, shape, *node.inputs[1:])
+    return context.packer.once(key, reserve, write)
 
 
 def _requantization(context: Context, node: Node, weight: NDArray[np.int8], groups: int) -> Any:

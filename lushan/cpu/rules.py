@@ -12,12 +12,12 @@ from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
 from lushan.cpu.batch_norm_training import batch_norm_given_tasks
 from lushan.cpu.convolution import Epilogue, convolution_task
-from lushan.cpu.convolution_loops import Geometry, choose_convolution_tile
 from lushan.cpu.global_average_pooling import global_average_pooling_tasks
 from lushan.cpu.lowering_context import Context, Lowering
 from lushan.cpu.packing import Allocate, Panels
 from lushan.cpu.pooling import average_pooling_tasks, max_pooling_tasks
 from lushan.cpu.residual import add_tasks, zero_padding_shortcut_tasks
+from lushan.cpu.sliding import Geometry, choose_convolution_tile
 from lushan.cpu.softmax import softmax_tasks
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.transposed_convolution import (

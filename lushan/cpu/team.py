@@ -11,6 +11,7 @@ waiting for another.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import weakref
@@ -54,8 +55,9 @@ class Team(Locked):
             if self._closed or self._running() is not None:
                 return
             self._running = weakref.ref(run)
-            while len(self._workers) < self.size - 1:
-                self._workers.append(_Worker(len(self._workers) + 1))
+            with contextlib.suppress(RuntimeError):  # no more threads here: fewer do it all
+                while len(self._workers) < self.size - 1:
+                    self._workers.append(_Worker(len(self._workers) + 1))
             for worker in self._workers:
                 worker.start(work)
 

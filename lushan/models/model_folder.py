@@ -4,16 +4,20 @@ Writing never leaves half a model. Both files are first written in full under te
 the same folder and flushed to disk; then the old configuration is taken away, the weights are
 replaced, and the configuration comes last. Whoever is interrupted leaves the old model, the new
 one, or a folder that says that its config.json is missing; never weights under wrong labels. The
-next writing completes such a folder. Of several writers at a time one goes after the other.
+next writing completes such a folder. Where the configuration stays the same, only the weights are
+replaced, and the folder is a model at every moment. Of several writers at a time one goes after the
+other.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -75,12 +79,14 @@ def write_model_folder(
     tensors: Mapping[str, NDArray[np.generic]],
     *,
     dtype: Literal["float32", "float16"] = "float32",
+    beside: Collection[str] = (),
 ) -> None:
     """Write a model folder; ``tensors`` are as a checkpoint has them (``from_parameters``).
 
     Floating-point tensors are stored as ``dtype``, those of int8 as they are. An existing model
-    folder is replaced, other files in it are kept; any other folder that is not empty is refused.
-    Raises ModelError, also for numbers that ``dtype`` cannot hold.
+    folder is replaced, other files in it are kept; any other folder that is not empty is refused,
+    unless all it has is named in ``beside``. Raises ModelError, also for numbers that ``dtype``
+    cannot hold.
     """
     folder = Path(folder)
     stored = _stored(tensors, dtype, str(folder))
@@ -93,11 +99,13 @@ def write_model_folder(
             _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder) as alone:
-            _check_replaceable(folder)
+            _check_replaceable(folder, beside)
             write_safetensors(temporary[0], stored)
             temporary[1].write_bytes(text)
             flush_file(temporary[1])
-            (folder / CONFIG).unlink(missing_ok=True)
+            shutil.copymode(temporary[1], temporary[0])  # the library keeps others from reading
+            if not _holds(folder / CONFIG, text):
+                (folder / CONFIG).unlink(missing_ok=True)
             temporary[0].replace(folder / WEIGHTS)
             temporary[1].replace(folder / CONFIG)
             flush_folder(folder)
@@ -116,8 +124,15 @@ def check_target(folder: str | Path) -> None:
         if folder.exists():
             _check_folder(folder)
             _check_replaceable(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(folder, error) from None
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def _json(config: ModelConfig, source: str) -> bytes:
@@ -189,10 +204,11 @@ def _leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if re.fullmatch(rf"\.({names})\.\d+\.tmp", path.name)]
 
 
-def _check_replaceable(folder: Path) -> None:
+def _check_replaceable(folder: Path, beside: Collection[str] = ()) -> None:
     """Refuse to write among files that are not a model, such as someone's home folder."""
     leftovers = _leftovers(folder)
     others = {path.name for path in folder.iterdir()} - {path.name for path in leftovers}
+    others.difference_update(beside)
     if not others or (leftovers and others == {WEIGHTS}):
         return
     try:

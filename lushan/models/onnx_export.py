@@ -3,7 +3,7 @@
 Needs the extra ``onnx``. A graph of lushan is NHWC; the model is NCHW throughout, inputs and
 outputs included, as that format's operators are. Sizes that a run decides stay open. Left out on
 purpose: operators of training, the switches of max pooling, and models of more than 2 GB, which
-would need a second file.
+would need a second file. Operators on bytes are converted by ``onnx_quantized``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 from lushan import __version__
 from lushan.errors import GraphError, MissingExtraError
 from lushan.graph.executor import Array, check_weights
-from lushan.graph.ir import Graph, Node, Shape, Value
+from lushan.graph.ir import Graph, Node, Shape, TensorType, Value
+from lushan.graph.operators import OPERATORS
 from lushan.graph.verify import infer_types, verify
+from lushan.models.onnx_quantized import ByteConversions
 
 if TYPE_CHECKING:
     import onnx
@@ -27,12 +29,16 @@ OPSET, IR_VERSION = 17, 8  # of 2022: what every runtime of today reads
 _MakeNode: TypeAlias = "Callable[..., onnx.NodeProto]"  # onnx.helper.make_node
 
 
-def to_onnx(graph: Graph, weights: Mapping[str, Array]) -> onnx.ModelProto:
-    """Return ``graph`` with ``weights`` as an ONNX model of float32.
+def to_onnx(
+    graph: Graph, weights: Mapping[str, Array], *, round_before_sums: bool = False
+) -> onnx.ModelProto:
+    """Return ``graph`` with ``weights`` as an ONNX model: of float32, or QDQ where it is quantised.
 
     Names are kept. An input [N, H, W, C] becomes [N, C, H, W]; so does an output of four
-    dimensions. Raises MissingExtraError without the ``onnx`` package, and GraphError for an
-    illegal graph, missing weights or an operator that only training has.
+    dimensions. ``round_before_sums`` is for runtimes that convolve bytes only to bytes: the two
+    parts of a residual sum are both rounded to bytes. Raises MissingExtraError without the
+    ``onnx`` package, and GraphError for an illegal graph, missing weights or an operator that only
+    training has.
     """
     try:
         from onnx import TensorProto, helper, numpy_helper
@@ -45,27 +51,39 @@ def to_onnx(graph: Graph, weights: Mapping[str, Array]) -> onnx.ModelProto:
     _check_inference(graph)
     types = infer_types(graph)
     nodes = []
-    constants: dict[str, onnx.TensorProto] = {}
+    constants: dict[str, Array] = {}
+
+    def convert(node: Node, source: str) -> list[Any]:
+        """Convert a node on float32; ``source`` is the value of ``graph`` that it reads first."""
+        return CONVERSIONS[node.operator](helper.make_node, node, types[source].shape)
+
+    of_bytes = ByteConversions(
+        graph, weights, helper.make_node, convert, round_before_sums=round_before_sums
+    )
     for node in graph.nodes:
-        shape = types[node.inputs[0]].shape
-        nodes += CONVERSIONS[node.operator](helper.make_node, node, shape)
+        if OPERATORS[node.operator].elements:
+            nodes += of_bytes.convert(node)
+            continue
+        nodes += convert(node, node.inputs[0])
         for position, name in enumerate(node.inputs):
             if name in weights:
-                array = _constant(weights[name], node, position, shape)
-                constants[name] = numpy_helper.from_array(array, name)
+                constants[name] = _constant(weights[name], node, position, types)
+    constants |= of_bytes.constants
 
     def described(values: list[Value]) -> list[onnx.ValueInfoProto]:
+        kinds = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
         return [
             helper.make_tensor_value_info(
-                value.name, TensorProto.FLOAT, _dimensions(value.type.shape)
+                value.name, kinds[value.type.dtype], _dimensions(value.type.shape)
             )
             for value in values
         ]
 
     inputs = described(list(graph.inputs))
     outputs = described([Value(name, types[name]) for name in graph.outputs])
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     return helper.make_model(
-        helper.make_graph(nodes, "lushan", inputs, outputs, list(constants.values())),
+        helper.make_graph(nodes, "lushan", inputs, outputs, stored),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="lushan",
@@ -87,7 +105,7 @@ def _check_inference(graph: Graph) -> None:
     """Raise GraphError for a node that an ONNX model of inference cannot have."""
     readers = graph.consumers()
     for node in graph.nodes:
-        if node.operator not in CONVERSIONS:
+        if not (node.operator in CONVERSIONS or OPERATORS[node.operator].elements):
             raise GraphError(
                 "{node!r} cannot be exported to ONNX: {operator} is an operator of training "
                 "or of a pass",
@@ -112,12 +130,12 @@ def _dimensions(shape: Shape) -> list[int | str | None]:
     return [n, shape[3], h, w]
 
 
-def _constant(array: Array, node: Node, position: int, shape: Shape) -> Array:
+def _constant(array: Array, node: Node, position: int, types: Mapping[str, TensorType]) -> Array:
     """Return a parameter as the model stores it."""
     array = np.asarray(array, np.float32)
     if array.ndim == 4:  # [OC, KH, KW, IC] → [OC, IC, KH, KW]
         array = array.transpose(0, 3, 1, 2)
-    elif node.operator == "prelu" and len(shape) == 4:
+    elif node.operator == "prelu" and len(types[node.inputs[0]].shape) == 4:
         array = array[:, None, None]  # a slope per channel, whatever the row and column
     return np.ascontiguousarray(array)
 

@@ -19,10 +19,11 @@ import numpy.typing as npt
 from lushan import passes
 from lushan.errors import ModelError
 from lushan.graph.ir import Graph
+from lushan.graph.verify import verify
 from lushan.graph.weights import LazyWeights, shape_of
 from lushan.models.config import ModelConfig
 from lushan.models.resnet_graph import INPUT
-from lushan.passes.quantize import quantized_values
+from lushan.passes.quantize import quantize, quantized_values
 from lushan.reference.quantization import QuantizationParameters
 
 KEY = "quantization_config"
@@ -58,14 +59,16 @@ def quantized_graph(graph: Graph, tensors: Mapping[str, npt.NDArray[np.generic]]
     shapes = {v.name: tuple(size or 0 for size in v.type.shape) for v in graph.parameters}
     weights = LazyWeights(shapes, {name: _never(name) for name in shapes})
     number = np.zeros((), np.float32)
-    names = quantized_values(passes.apply(graph, weights)[0])
-    parameters = {name: QuantizationParameters(number, number) for name in names}
+    plain, plain_weights = passes.apply(graph, weights)
+    parameters = {name: QuantizationParameters(number, number) for name in quantized_values(plain)}
     channels = graph.inputs[0].type.shape[-1:]
     scale = f"{INPUT}.scale"
     if scale in tensors and shape_of(tensors, scale) == channels:
         array = np.zeros(shape_of(tensors, scale), np.float32)
         parameters[INPUT] = QuantizationParameters(array, array)
-    return passes.apply_and_quantize(graph, weights, parameters)[0]
+    rewritten, _ = quantize(plain, plain_weights, parameters)
+    verify(rewritten)
+    return rewritten
 
 
 def _never(name: str) -> Callable[[], npt.NDArray[Any]]:

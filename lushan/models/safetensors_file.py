@@ -81,8 +81,12 @@ def open_safetensors(path: Path) -> LazyWeights:
     tensors and those of other types than float32, float16 and int8 are read at once. Raises
     ModelError.
     """
+    before = _identity(path.stat())
     tensors = read_safetensors(path, skip=_is_large)
     file = path.open("rb")
+    if _identity(os.fstat(file.fileno())) != before:  # another one was put there meanwhile
+        file.close()
+        return open_safetensors(path)
     header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     start = file.tell()
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
@@ -109,14 +113,18 @@ def _origin(file: BinaryIO) -> str | None:
     status = os.fstat(file.fileno())
     if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
         return None
-    identity = (
+    return repr((os.path.realpath(file.name), *_identity(status)))
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a state of a file from another one, as far as its system counts time."""
+    return (
         status.st_dev,
         status.st_ino,
         status.st_size,
         status.st_mtime_ns,
         status.st_ctime_ns,
     )
-    return repr((os.path.realpath(file.name), *identity))
 
 
 def _is_large(element: str, shape: Sequence[int]) -> bool:
@@ -138,12 +146,17 @@ def _read_at(
     """Read one tensor; not through a memory map, whose pages would stay with the process."""
     tensor = np.empty(shape, dtype)
     memory = tensor.reshape(-1).view(np.uint8).data
-    if hasattr(os, "preadv"):  # the position of a file is shared, even with a child after a fork
-        size = os.preadv(file.fileno(), [memory], place)
-    else:
-        with lock:
-            file.seek(place)
-            size = file.readinto(memory)  # type: ignore[attr-defined]
+    size = 0
+    try:
+        while size < tensor.nbytes:  # the system reads at most 2 GiB at a time, or less
+            more = _read_some(file, lock, place + size, memory[size:])
+            if not more:
+                break
+            size += more
+    except OSError as error:
+        raise ModelError(
+            "{source}: cannot be read: {reason}", source=source, reason=error.strerror or error
+        ) from None
     if size != tensor.nbytes:
         raise ModelError(
             "{source}: the file ends too early: {size} of {expected} bytes; get it again",
@@ -152,6 +165,16 @@ def _read_at(
             expected=tensor.nbytes,
         )
     return tensor
+
+
+def _read_some(file: BinaryIO, lock: threading.Lock, place: int, memory: memoryview) -> int:
+    """Read from ``place`` on, and return how many bytes; none at the end of the file."""
+    if hasattr(os, "preadv"):  # the position of a file is shared, even with a child after a fork
+        return os.preadv(file.fileno(), [memory], place)
+    with lock:
+        file.seek(place)
+        size: int = file.readinto(memory)  # type: ignore[attr-defined]
+        return size
 
 
 def _read_bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.generic]]:
@@ -165,12 +188,29 @@ def _read_bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.generic
     return result
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write ``tensors`` to ``path``, on disk when this returns. Raises OSError."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a file has beside its tensors. Raises ModelError."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(
+            "{source}: the safetensors file cannot be read: {reason}",
+            source=str(path),
+            reason=printable(str(error), 200),
+        ) from None
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, NDArray[np.generic]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``tensors`` and texts to ``path``, on disk when this returns. Raises OSError."""
     # The library writes memory as it lies, and timm wants to know whose layout it is.
     plain = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     try:
-        safetensors.numpy.save_file(plain, path, metadata={"format": "pt"})
+        safetensors.numpy.save_file(plain, path, metadata={"format": "pt", **(metadata or {})})
     except safetensors.SafetensorError as error:  # the disk is full, or may not be written
         raise OSError(str(error)) from error
     flush_file(path)

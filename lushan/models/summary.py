@@ -91,12 +91,17 @@ def _projections(graph: Graph) -> set[str]:
     return found
 
 
+# The layers that are counted, with the input that is their weight.
+_WEIGHT = {"convolution": 1, "linear": 1, "quantized_convolution": 2, "quantized_linear": 2}
+
+
 def _layer(node: Node, types: dict[str, TensorType]) -> LayerSummary:
     output = types[node.name]
     parameters = sum(_elements(types[name]) for name in _learned(node))
     macs = 0
-    if node.operator in ("convolution", "linear"):
-        weight = types[node.inputs[1]]  # [OC, KH, KW, IC] or [OC, IC]: one MAC per output and term
+    place = _WEIGHT.get(node.operator)
+    if place is not None:
+        weight = types[node.inputs[place]]  # [OC, KH, KW, IC] or [OC, IC]: a MAC per output, term
         macs = _elements(output) * _elements(weight) // _elements_of(weight.shape[:1])
     return LayerSummary(
         node.name, node.operator, tuple(n or 0 for n in output.shape[1:]), parameters, macs
@@ -107,6 +112,8 @@ def _learned(node: Node) -> tuple[str, ...]:
     """Return the inputs of ``node`` that are learned parameters."""
     if node.operator in ("convolution", "transposed_convolution", "linear", "prelu"):
         return node.inputs[1:]
+    if node.operator in ("quantized_convolution", "quantized_linear"):
+        return node.inputs[2], node.inputs[4]
     return node.inputs[1:3] if node.operator in ("batch_norm", "batch_norm_training") else ()
 
 

@@ -115,7 +115,7 @@ def random_model(architecture: str, *, seed: int) -> Model:
     """
     network = ARCHITECTURES[architecture]
     graph = build(network)
-    preprocessing = _preprocessing_of(network)
+    preprocessing = preprocessing_of(network)
     return Model(
         name=architecture,
         config=ModelConfig(architecture, network.classes, pretrained_cfg=preprocessing),
@@ -203,7 +203,7 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
         names = {value.name for value in build(network).parameters}
         if names == tensors.keys():
             classes = tensors[f"{network.classifier}.bias"].shape[0]
-            preprocessing = _preprocessing_of(network)
+            preprocessing = preprocessing_of(network)
             cifar10_classes = preprocessing is _CIFAR_CFG and classes == 10
             return ModelConfig(
                 architecture=architecture,
@@ -220,8 +220,8 @@ def _identify(tensors: Mapping[str, Array], path: Path) -> ModelConfig:
     )
 
 
-def _preprocessing_of(network: ResNet) -> dict[str, Any]:
-    """Return the ``pretrained_cfg`` of weights that come without one."""
+def preprocessing_of(network: ResNet) -> dict[str, Any]:
+    """Return the ``pretrained_cfg`` of a network that comes without one."""
     return _CIFAR_CFG if natural_size(network) == (32, 32) else _IMAGENET_CFG
 
 

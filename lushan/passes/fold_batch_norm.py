@@ -53,6 +53,7 @@ def fold_batch_norm(
         ):
             folded[node.name] = before
     absorbed = {before.name for before in folded.values()}
+    types = {value.name: value.type for value in graph.parameters}
     nodes: list[Node] = []
     new: dict[str, New] = {}
     for node in graph.nodes:
@@ -62,13 +63,14 @@ def fold_batch_norm(
             shape = shape_of(weights, before.inputs[1])
             new[names[0]] = New(shape, partial(_folded_weight, node, before, weights))
             new[names[1]] = New(shape[:1], partial(_folded_bias, node, before, weights))
+            dtype = types[before.inputs[1]].dtype
+            types.update({name: TensorType(new[name].shape, dtype) for name in names})
             inputs = (before.inputs[0], *names)
             nodes.append(Node("convolution", inputs, node.outputs, before.attributes))
         elif node.name not in absorbed:
             nodes.append(node)
-    return _with_parameters(
-        graph, nodes, derived(weights, new, origin=origin_of(weights)), protected
-    )
+    everything = derived(weights, new, origin=origin_of(weights))
+    return _with_parameters(graph, nodes, types, everything, protected)
 
 
 # Numbers beyond float32 become infinite, as they would when the two ran one after the other.
@@ -99,14 +101,15 @@ def _folded_bias(batch_norm: Node, convolution: Node, weights: Mapping[str, Arra
 
 
 def _with_parameters(
-    graph: Graph, nodes: list[Node], weights: Mapping[str, Array], protected: set[str]
+    graph: Graph,
+    nodes: list[Node],
+    types: Mapping[str, TensorType],
+    weights: Mapping[str, Array],
+    protected: set[str],
 ) -> tuple[Graph, Mapping[str, Array]]:
     """Return the graph of ``nodes`` with the parameters they read, in order of first use."""
-    types = {value.name: value.type for value in graph.parameters}
     used = [name for node in nodes for name in (*node.inputs, *node.updates)]
     names = [name for name in dict.fromkeys((*used, *protected)) if name in weights]
-    parameters = tuple(
-        Value(name, types.get(name) or TensorType(shape_of(weights, name))) for name in names
-    )
+    parameters = tuple(Value(name, types[name]) for name in names)
     rewritten = Graph(graph.inputs, parameters, tuple(nodes), graph.outputs)
     return rewritten, derived(weights, {}, iter(names), origin=origin_of(weights))

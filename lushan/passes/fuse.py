@@ -39,9 +39,9 @@ def fuse(
     taken: set[str] = set()  # nodes that are part of a chain already
     chains: dict[str, list[Node]] = {}  # last node of a chain → the chain
     convolutions = {node.name for node in graph.nodes if node.operator == "convolution"}
-    constants = {value.name for value in graph.parameters}
+    types = {value.name: value.type for value in graph.parameters}
     for node in graph.nodes:
-        if node.operator != "convolution" or not constants.issuperset(node.inputs[1:]):
+        if node.operator != "convolution" or not types.keys() >= {*node.inputs[1:]}:
             continue
         chain = [node]
         while following := _next(chain, consumers, protected, taken, convolutions):
@@ -58,7 +58,7 @@ def fuse(
             if bias == _bias_name(node):
                 channels = shape_of(weights, weight)[:1]
                 new[bias] = New(channels, partial(_zeros, weights, weight))
-                parameters.append(Value(bias, TensorType(channels)))
+                parameters.append(Value(bias, TensorType(channels, types[weight].dtype)))
             nodes.append(fused)
         elif node.name not in taken:
             nodes.append(node)

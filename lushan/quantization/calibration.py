@@ -84,13 +84,25 @@ def calibrate(
     finally:
         program.close()
     if found.pictures < LEAST_PICTURES:
-        raise UsageError(
-            "calibration needs at least {least} pictures that can be read, better 100 to 500; "
-            "there are {count}",
-            least=LEAST_PICTURES,
-            count=found.pictures,
-        )
+        raise _too_few(found)
     return found
+
+
+def _too_few(found: Calibration) -> UsageError:
+    error = UsageError(
+        "calibration needs at least {least} pictures that can be read, better 100 to 500; "
+        "there are {count}",
+        least=LEAST_PICTURES,
+        count=found.pictures,
+    )
+    if not found.errors:
+        return error
+    return UsageError(
+        "{error}; {failed} cannot be read, the first: {problem}",
+        error=error,
+        failed=len(found.errors),
+        problem=found.errors[0][1],
+    )
 
 
 def batches(

@@ -15,6 +15,7 @@ from lushan.bench.layers import steps_of
 from lushan.bench.peers import PEERS, Workload
 from lushan.errors import UsageError
 from lushan.graph.builder import GraphBuilder
+from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
 from support.compare import relative_error
 from support.fake_peer import FakePeer
@@ -119,6 +120,50 @@ def test_real_peers_compute_our_network(
     report = measure(recognizer, batch=batch, runs=1, peers=[peer])
     assert report.refused == ()
     assert report.peers[peer.name].setting in calls
+
+
+@pytest.mark.usefixtures("clock")
+def test_only_those_that_take_it_compete_on_int8(quantized: lushan.Recognizer) -> None:
+    peers = [
+        FakePeer("slow", factor=1 + 1e-2),
+        FakePeer("coarse", precision="bfloat16", takes_int8=False),
+        FakePeer("wrong", factor=1.1),
+    ]
+    report = measure(quantized, size=(20, 28), runs=2, peers=peers)
+    assert report.precision == "int8"
+    assert report.peers["slow"].precision == "int8"
+    assert report.best_ratio == pytest.approx(0.5)
+    assert report.unsuited == ("coarse",)
+    [error] = report.refused
+    assert "wrong (default) is left out: its scores differ from ours by 1.0e-01" in str(error)
+    macs = summarize(build(quantized.model.network), 20, 28).multiply_accumulates
+    assert report.gflops == pytest.approx(2 * macs / 0.004 / 1e9)
+
+
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.takes_int8], ids=lambda p: p.name)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_real_peers_compute_our_quantised_network(
+    quantized: lushan.Recognizer, peer: Any, batch: int
+) -> None:
+    if peer.available() is None:
+        pytest.skip(f"{peer.name} is not here")
+    x = np.random.default_rng(0).standard_normal((batch, 24, 32, 3), np.float32)
+    model = quantized.model
+    calls = peer.prepare(Workload(model.graph, model.weights, x, 2))
+    assert len(calls) % 2 == 0  # each setting with sums rounded and not
+    for setting, call in calls.items():
+        for _ in range(2):
+            error = relative_error(call(), quantized.scores(x))
+            assert error < infer.TOLERANCES["int8"], setting
+
+
+def test_layers_of_a_quantised_network(quantized: lushan.Recognizer) -> None:
+    layers = {layer.name: layer for layer in measure(quantized, runs=1, layers=True).layers}
+    assert layers["layer2.0.relu1"].operator == "convolution+batch_norm+relu"
+    assert layers["input.quantized"].operator == ""
+    counts = summarize(build(quantized.model.network), 32, 32)
+    counted = sum(layer.gflops * layer.milliseconds * 1e6 for layer in layers.values())
+    assert counted == pytest.approx(2 * counts.multiply_accumulates)
 
 
 def test_layers_are_told_with_their_share(recognizer: lushan.Recognizer) -> None:

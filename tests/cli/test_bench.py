@@ -95,10 +95,29 @@ def test_layers_and_size(run, model_folder: Path) -> None:
 
 def test_an_architecture_gets_random_weights_and_says_so(run) -> None:
     arguments = ("bench", "infer", "--model", "resnet20_cifar", "--runs", 1)
-    assert "resnet20_cifar (random, seed 0), batch 1 of 32×32" in run(*arguments).out
+    assert "resnet20_cifar (random, seed 0), float32, batch 1 of 32×32" in run(*arguments).out
     report = json.loads(run(*arguments, "--format", "json").out)
     assert report["weights"] == "random, seed 0"
     assert report["gflops"] == pytest.approx(2 * 40.55e6 / report["milliseconds"] / 1e6, rel=0.01)
+
+
+def test_an_architecture_on_int8(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsuited(OnnxRuntime):
+        name = "unsuited"
+        takes_int8 = False
+
+    monkeypatch.setattr(peers, "PEERS", (OnnxRuntime(), Unsuited()))
+    arguments = ("bench", "infer", "--model", "resnet20_cifar", "--precision", "int8", "--runs", 1)
+    result = run(*arguments, "--peers", "--layers", "--format", "json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert (report["precision"], report["unsuited"]) == ("int8", ["unsuited"])
+    assert report["best_ratio"] == report["peers"]["onnxruntime"]["ratio"]
+    assert report["peers"]["onnxruntime"]["precision"] == "int8"
+    text = run(*arguments, "--peers").out
+    assert "resnet20_cifar (random, seed 0), int8, batch 1" in text
+    assert "not for int8       unsuited" in text
+    assert "\nGOP/s " in text
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,8 @@ def test_an_architecture_gets_random_weights_and_says_so(run) -> None:
         (("--size", "224"), "size should be HEIGHTxWIDTH, such as 224x224; received '224'"),
         (("--size", "0x32"), "size should be HEIGHTxWIDTH"),
         (("--engine", "steam"), "engine should be one of"),
+        (("--precision", "int8"), "computes on float32, not on int8: lushan quantize makes"),
+        (("--precision", "int4"), "Invalid value for '--precision'"),
         (("--model", "resnet51"), "resnet51: no such file or folder"),
     ],
 )

@@ -112,11 +112,13 @@ def test_what_cannot_be_done_leaves_nothing(
         (empty, out, (), f"lushan: {empty}: no pictures in it to calibrate on"),
         (tmp_path / "no", out, (), "no such folder"),
         (one, out, (), "at least 2 pictures that can be read"),
-        (broken, out, (), "at least 2 pictures that can be read, better 100 to 500; there are 0"),
+        (broken, out, (), "there are 0; 3 cannot be read, the first: " + str(broken / "a.jpg")),
         (pictures, full, (), "the folder is not empty and not a model folder"),
         (pictures, full / "mine.txt", (), "a file, not a folder to write to"),
         (pictures, out, ("--pictures", 0), "pictures should be 1 or more; received 0"),
+        (pictures, out, ("--threads", -3), "threads should be 1 or more; received -3"),
         (pictures, out, ("--report", elsewhere), "the report cannot be written there"),
+        (pictures, out, ("--report", full), "a folder; name a file for the report"),
         (pictures, out, ("--evaluate", pictures), "are no classes of this model: below"),
     ]
     for folder, target, more, message in cases:
@@ -129,6 +131,17 @@ def test_what_cannot_be_done_leaves_nothing(
     assert "至少需要 2 张" in run(
         "quantize", model_folder, "--calibrate", one, "-o", out, "--lang", "zh"
     ).err  # fmt: skip
+
+
+def test_a_report_that_cannot_be_written_is_an_error_after_the_model(
+    run, pictures: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    out, page = tmp_path / "int8", tmp_path / ("long" * 62 + ".html")  # with .tmp: too long
+    result = run("quantize", model_folder, "--calibrate", pictures, "-o", out, "--report", page)
+    assert result.status == 2
+    assert "the report cannot be written: " in result.err
+    load_model(out)
+    assert not list(tmp_path.glob(".long*"))
 
 
 def test_the_float32_model_is_not_overwritten(

@@ -17,7 +17,7 @@ from lushan.graph import interpret
 from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from support.compare import relative_error
-from support.operator_graphs import OPERATOR_GRAPHS
+from support.operator_graphs import OPERATOR_GRAPHS, window
 from support.random_graphs import Case, cases, random_weights
 
 pytestmark = pytest.mark.usefixtures("poison")
@@ -108,6 +108,32 @@ def test_inputs_of_any_layout_and_precision(target: Target) -> None:
     )
     for name, value in plain.items():
         np.testing.assert_array_equal(odd[name], value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
+@pytest.mark.parametrize("name", ["batch_norm_after_pooling", "pooling", "transposed"])
+def test_weights_of_any_precision(name: str, dtype: str) -> None:
+    graph = OPERATOR_GRAPHS[name]
+    other = {n: array.astype(dtype) for n, array in random_weights(graph, seed=5).items()}
+    single = {n: array.astype(np.float32) for n, array in other.items()}
+    inputs = {"x": picture(1, 6, 7, 3)}
+    expected = executor.compile(graph, single, threads=1)(inputs)
+    for n, array in executor.compile(graph, other, threads=1)(inputs).items():
+        np.testing.assert_array_equal(array, expected[n])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint8", "int8"])
+def test_other_elements_than_float32_are_refused(dtype: str) -> None:
+    builder = GraphBuilder()
+    x = builder.input("x", (None, None, None, 3), dtype)
+    if dtype == "uint8":
+        builder.node("quantized_max_pooling", (x,), "y", **window(2, 2))
+    elif dtype != "int8":
+        builder.node("relu", (x,), "y")
+    graph = builder.build("x" if dtype == "int8" else "y")
+    program = executor.compile(graph, {}, threads=1)
+    with pytest.raises(GraphError, match=rf"a value of {dtype}\[.*float32"):
+        program({"x": np.zeros((1, 4, 4, 3), dtype)})
 
 
 def test_results_belong_to_the_caller() -> None:

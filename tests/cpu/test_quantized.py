@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,12 @@ from lushan.cpu import executor
 from lushan.cpu.byte_arithmetic import has_vnni
 from lushan.cpu.target import Target
 from lushan.graph import interpret
-from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
 from support.native_tasks import targets
-from support.quantized import draw_parameters, quantized
+from support.quantized import BytesGraph, quantized
 
 F = np.float32
 
@@ -50,45 +50,6 @@ def check(graph: Graph, weights: dict[str, Any], x: Any, target: Target) -> None
         np.testing.assert_array_equal(ours[name], values, name)
 
 
-class Bytes:
-    """Builds a graph on bytes: its picture is float32 and quantised first."""
-
-    def __init__(self, random: np.random.Generator, channels: int, *, whole: bool = True) -> None:
-        self.random = random
-        self.builder = GraphBuilder()
-        self.weights: dict[str, Any] = {}
-        self.channels = channels
-        x = self.builder.input("x", (None, None, None, channels))
-        self.x_numbers = self.numbers("x", whole=whole)
-        self.x = self.builder.node("quantize", (x, *self.x_numbers), "x8")
-
-    def numbers(self, name: str, *, whole: bool = True) -> tuple[str, str]:
-        """Return the names of a scale and a zero point."""
-        return tuple(
-            self.parameter(f"{name}.{what}", array)
-            for what, array in zip(
-                ("scale", "zero"), draw_parameters(self.random, whole=whole), strict=True
-            )
-        )
-
-    def parameter(self, name: str, array: Any) -> str:
-        """Give the graph a parameter with these numbers."""
-        self.weights[name] = array
-        dtype = str(array.dtype)
-        return self.builder.parameter(name, array.shape, dtype)
-
-    def layer(self, name: str, weight_shape: tuple[int, ...], terms: int) -> list[str]:
-        """Return the names of a weight, its scale and a bias, such that sums become bytes."""
-        random, oc = self.random, weight_shape[0]
-        weight = random.integers(-128, 128, weight_shape).astype(np.int8)
-        scale = np.exp(random.normal(size=oc)) / (100 * np.sqrt(terms))
-        numbers = (weight, scale.astype(F), random.normal(size=oc).astype(F))
-        return [
-            self.parameter(f"{name}.{what}", array)
-            for what, array in zip(("weight", "weight_scale", "bias"), numbers, strict=True)
-        ]
-
-
 @every_way
 @settings(max_examples=12)
 @given(data=st.data())
@@ -108,7 +69,7 @@ def test_convolution(target: Target, data: st.DataObject) -> None:
         "groups": groups,
         "activation": data.draw(st.sampled_from(["none", "relu"])),
     }
-    graph = Bytes(random, ic, whole=data.draw(st.booleans()))
+    graph = BytesGraph(random, ic, whole=data.draw(st.booleans()))
     layer = graph.layer("c", (oc, kh, kw, ic // groups), kh * kw * ic // groups)
     inputs = [graph.x, graph.x_numbers[1], *layer]
     shape = (draw(1, 2), draw(14, 15), draw(20, 29), ic)
@@ -130,7 +91,7 @@ def test_convolution(target: Target, data: st.DataObject) -> None:
 def test_everything_else(target: Target, channels: int) -> None:
     """Quantising each channel apart, pooling, the shortcut of zeros, means and scores."""
     random = np.random.default_rng(channels)
-    graph = Bytes(random, channels)
+    graph = BytesGraph(random, channels)
     b = graph.builder
     scale = graph.parameter("each.scale", np.exp(random.normal(size=channels)).astype(F))
     zero = graph.parameter("each.zero", random.uniform(0, 255, channels).astype(F))
@@ -157,7 +118,7 @@ def test_everything_else(target: Target, channels: int) -> None:
 @every_way
 def test_numbers_out_of_range(target: Target) -> None:
     """Infinite numbers and NaN become bytes as the reference says; halves go to even."""
-    graph = Bytes(np.random.default_rng(0), 1)
+    graph = BytesGraph(np.random.default_rng(0), 1)
     graph.weights["x.scale"] = np.asarray(F(1))
     graph.weights["x.zero"] = np.asarray(F(3))
     odd = [np.inf, -np.inf, np.nan, 3e38, -3e38, 2.0**31, 2.0**32, 252.5, 251.5, -2.5, -3.5, 0.5]
@@ -166,19 +127,37 @@ def test_numbers_out_of_range(target: Target) -> None:
     check(graph.builder.build(y), graph.weights, x, target)
 
 
+@cache
+def network(name: str, size: int) -> tuple[Graph, dict[str, Any], Any, Any]:
+    """Return a network on bytes, its weights, three pictures and the reference's scores."""
+    graph = build(ARCHITECTURES[name])
+    x = np.random.default_rng(1).standard_normal((3, size, size, 3)).astype(F)
+    graph, lazy = quantized(graph, initial_weights(graph, seed=0), x[:1])
+    weights = {key: lazy[key] for key in lazy}  # quantised once, not at each reading
+    return graph, weights, x, interpret.compile(graph, weights)({INPUT: x})[graph.outputs[0]]
+
+
 @every_way
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 64), ("resnet50", 96), ("resnet20_cifar", 32)]
 )
 def test_whole_networks(target: Target, name: str, size: int) -> None:
     """Scores have the reference's bits: alone and in a batch, on one thread and on three."""
-    graph = build(ARCHITECTURES[name])
-    x = np.random.default_rng(1).standard_normal((3, size, size, 3)).astype(F)
-    graph, weights = quantized(graph, initial_weights(graph, seed=0), x[:1])
-    exact = interpret.compile(graph, weights)({INPUT: x})
+    graph, weights, x, exact = network(name, size)
     output = graph.outputs[0]
     for threads in (1, 3):
         program = executor.compile(graph, weights, threads=threads, target=target)
-        np.testing.assert_array_equal(program({INPUT: x})[output], exact[output])
+        np.testing.assert_array_equal(program({INPUT: x})[output], exact)
         alone = [program({INPUT: x[i : i + 1]})[output] for i in range(3)]
-        np.testing.assert_array_equal(np.concatenate(alone), exact[output])
+        np.testing.assert_array_equal(np.concatenate(alone), exact)
+
+
+def test_pictures_that_are_only_quantised_are_not_copied() -> None:
+    graph, weights, x, exact = network("resnet20_cifar", 32)
+    program = executor.compile(graph, weights, threads=1)
+    before = x.copy()
+    assert INPUT not in dict(program.profile({INPUT: x}))  # no step for it
+    np.testing.assert_array_equal(program({INPUT: x})[graph.outputs[0]], exact)
+    np.testing.assert_array_equal(x, before)
+    kept = executor.compile(graph, weights, threads=1, keep=[INPUT])
+    np.testing.assert_array_equal(kept({INPUT: x})[INPUT], x)

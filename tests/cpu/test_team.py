@@ -34,6 +34,25 @@ def test_every_thread_works_in_every_run() -> None:
     team.close()
 
 
+def test_fewer_threads_than_wanted_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user may have no more, and while the interpreter ends, starting one fails."""
+    start, started = threading.Thread.start, []
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    team = Team(4)
+    for _ in range(3):
+        seen, work = everybody(2)
+        team.run(work)
+        assert sorted(seen) == [0, 1]
+    team.close()
+
+
 def test_a_busy_team_leaves_the_caller_alone() -> None:
     team = Team(2)
     inside, go_on = threading.Event(), threading.Event()

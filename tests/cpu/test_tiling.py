@@ -8,6 +8,7 @@ import pytest
 from llvmlite import binding
 
 from lushan.cpu import llvm, tiling
+from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.convolution import ConvolutionKernel
 from lushan.cpu.target import AARCH64, Target
 from lushan.cpu.tiling import Tile
@@ -70,6 +71,14 @@ def test_every_row_and_channel_count_has_a_tile(target: Target, table: str) -> N
             assert tiling.choose_tile(width, vectors, 256, target).pixels <= width
             # Pixels that share a set of the L1 cache must leave a way for the weights.
             assert tiling.choose_tile(width, vectors, 8192, target).pixels <= min(width, 7)
+
+
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_bytes_have_a_tile_on_any_processor(vectors: int) -> None:
+    """Where four bytes are taken apart into four registers each, 16 registers hold no tile."""
+    other = Target("generic", "riscv64-unknown-linux-gnu", "generic", "", 4, 16, False)
+    parts = registers_of_a_step(other)
+    assert tiling.choose_tile(7, vectors, 256, other, parts=parts) == Tile(1, vectors)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 14, 28, 56, 112, 448])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from lushan.errors import ModelError
 from lushan.models import model_folder
 from lushan.models.checkpoint import read_model_folder, read_tensors, write_model_folder
 from lushan.models.config import ModelConfig
+from lushan.models.model_folder import check_target
 
 CONFIG = ModelConfig("resnet18", 2, label_names=("猫", "dog"), extra={"global_pool": "avg"})
 TENSORS = {
@@ -75,6 +77,24 @@ def test_a_configuration_that_json_cannot_hold(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="configuration cannot be written as JSON"):
             write_model_folder(tmp_path / "m", config, TENSORS)
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no file modes")
+def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_model_folder(folder, CONFIG, TENSORS)
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
+
+
+def test_a_place_that_may_not_be_written_is_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(Path(path)))
+    with pytest.raises(ModelError, match="cannot be written: Permission denied"):
+        check_target(tmp_path / "new" / "model")
+    assert asked == [tmp_path]
 
 
 def test_a_model_folder_is_replaced_and_other_files_stay(tmp_path: Path) -> None:

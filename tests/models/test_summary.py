@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lushan.graph.builder import GraphBuilder
 from lushan.models.resnet import ResNet
 from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
+from support.quantized import quantized
+from support.random_graphs import random_weights
 
 SMALL = ResNet("basic", (1, 1), (4, 8), stem_channels=4, classes=3)
 
@@ -75,3 +78,19 @@ def test_a_layer_before_a_block_is_no_projection() -> None:
     branch = builder.convolution(stem, "branch", 4, kernel=3)
     counts = summarize(builder.build(builder.node("add", (branch, stem), "sum")), 8, 8)
     assert (counts.weighted_layers, counts.projections) == (2, 0)
+
+
+def test_a_quantised_network_has_the_same_counts_and_a_quarter_of_the_memory() -> None:
+    graph = build(SMALL)
+    x = np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32)
+    rewritten, _ = quantized(graph, random_weights(graph, 0), x)
+    plain, counts = summarize(graph, 32, 32), summarize(rewritten, 32, 32)
+    assert counts.multiply_accumulates == plain.multiply_accumulates
+    # A bias for each channel is what batch norm leaves: half of its learned parameters.
+    batch_norms = sum(c.parameters for c in plain.layers if c.operator == "batch_norm")
+    assert counts.parameters == plain.parameters - batch_norms // 2
+    assert plain.peak_activation_bytes == 4 * 32 * 32 * (3 + 1)  # the input and the stem: 16×16×4
+    assert (
+        counts.peak_activation_bytes == (4 + 1) * 32 * 32 * 3
+    )  # the input as float32 and as bytes
+    assert counts.weight_bytes < 0.7 * plain.weight_bytes  # of few weights, many parameters

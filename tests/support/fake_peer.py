@@ -16,6 +16,7 @@ class FakePeer:
 
     name: str = "fake"
     precision: str = "float32"
+    takes_int8: bool = True
     version: str | None = "1.2"
     factor: float = 1.0
     settings: tuple[str, ...] = ("default",)

@@ -13,10 +13,14 @@ from lushan.models.onnx_export import to_nchw, to_nhwc, to_onnx
 
 
 def run_with_onnxruntime(
-    graph: Graph, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]
+    graph: Graph,
+    weights: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+    *,
+    round_before_sums: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return the outputs of ``graph`` as ONNX Runtime computes them in float32."""
-    model = to_onnx(graph, weights)
+    """Return the outputs of ``graph`` as ONNX Runtime computes them, in float32 or on bytes."""
+    model = to_onnx(graph, weights, round_before_sums=round_before_sums)
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from lushan import passes
 from lushan.graph import interpret
+from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from lushan.passes.quantize import quantized_values
 from lushan.reference.quantization import range_parameters
@@ -20,6 +21,45 @@ def draw_parameters(random: np.random.Generator, *, whole: bool = True) -> tuple
     """Return a scale and a zero point, float32 ()."""
     zero_point = random.integers(0, 256) if whole else random.uniform(0, 255)
     return np.asarray(F(np.exp(random.normal()))), np.asarray(F(zero_point))
+
+
+class BytesGraph:
+    """Builds a graph on bytes: its picture is float32 and quantised first."""
+
+    def __init__(self, random: np.random.Generator, channels: int, *, whole: bool = True) -> None:
+        self.random = random
+        self.builder = GraphBuilder()
+        self.weights: dict[str, Any] = {}
+        self.channels = channels
+        x = self.builder.input("x", (None, None, None, channels))
+        self.x_numbers = self.numbers("x", whole=whole)
+        self.x = self.builder.node("quantize", (x, *self.x_numbers), "x8")
+
+    def numbers(self, name: str, *, whole: bool = True) -> tuple[str, str]:
+        """Return the names of a scale and a zero point."""
+        return tuple(
+            self.parameter(f"{name}.{what}", array)
+            for what, array in zip(
+                ("scale", "zero"), draw_parameters(self.random, whole=whole), strict=True
+            )
+        )
+
+    def parameter(self, name: str, array: Any) -> str:
+        """Give the graph a parameter with these numbers."""
+        self.weights[name] = array
+        dtype = str(array.dtype)
+        return self.builder.parameter(name, array.shape, dtype)
+
+    def layer(self, name: str, weight_shape: tuple[int, ...], terms: int) -> list[str]:
+        """Return the names of a weight, its scale and a bias, such that sums become bytes."""
+        random, oc = self.random, weight_shape[0]
+        weight = random.integers(-128, 128, weight_shape).astype(np.int8)
+        scale = np.exp(random.normal(size=oc)) / (100 * np.sqrt(terms))
+        numbers = (weight, scale.astype(F), random.normal(size=oc).astype(F))
+        return [
+            self.parameter(f"{name}.{what}", array)
+            for what, array in zip(("weight", "weight_scale", "bias"), numbers, strict=True)
+        ]
 
 
 def to_byte(v: np.float32, low: int) -> int:
