@@ -7,10 +7,9 @@ with groups or dilation it is one column of it at a time. A tile holds MR output
 vectors of a run in registers, all their sums; each pixel adds one product to each.
 
 The order of the sums is fixed by shapes alone. Rows of grad_y, of all pictures, are cut into
-slices. A slice adds up blocks of rows: in a block each sum runs in registers, pixel after pixel,
-and starts with what the blocks before gave. Slices are added in order at the end. So no sum in
-float32 runs over more than some hundred pixels before it is put away with its like: the registers
-begin at 0 for each block, and the block's sum is added to the slice's.
+slices, and a slice into blocks of rows. In a block a sum begins at 0 and runs in registers, pixel
+after pixel; then it is added to the slice's. Slices are added in order at the end. So no sum in
+float32 runs over more than some hundred pixels before it meets its like.
 
 The last vector of a run ends with it and lies over the one before: the same sums, stored twice.
 """

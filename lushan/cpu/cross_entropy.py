@@ -107,7 +107,7 @@ class _Emitter:
                 greater(best, self._only(e.load(scores, place, lanes=used), used, -math.inf))
             ],
         )
-        return _fold(e, best, greater)
+        return e.fold(best, greater)
 
     def _target(self, target: Value, place: Value, used: int) -> Value:
         """Return some numbers of the smoothed target, 0 beyond the classes."""
@@ -138,7 +138,7 @@ class _Emitter:
             return [b.fadd(t, n) for t, n in zip(sums, (power, q, product), strict=True)]
 
         powers, weight, product = (
-            b.extract_element(_fold(e, total, b.fadd), I32(0))
+            b.extract_element(e.fold(total, b.fadd), I32(0))
             for total in self._each([doubles(e, 0.0)] * 3, add)
         )
         return b.fsub(b.fmul(weight, logarithm(e, powers)), product)
@@ -154,9 +154,7 @@ class _Emitter:
             q = self._target(target, place, used)
             return [b.fadd(sums[0], power), b.fadd(sums[1], q)]
 
-        powers, weight = (
-            _fold(e, total, b.fadd) for total in self._each([doubles(e, 0.0)] * 2, add)
-        )
+        powers, weight = (e.fold(total, b.fadd) for total in self._each([doubles(e, 0.0)] * 2, add))
         factor, pictures = b.fdiv(weight, powers), e.spread(count)
 
         def write(place: Value, used: int) -> None:
@@ -185,17 +183,6 @@ class _Emitter:
         element = vector.type.element
         others = ir.Constant(vector.type, [ir.Constant(element, other)] * lanes)
         return self.e.builder.select(mask, vector, others)
-
-
-def _fold(e: KernelEmitter, vector: Value, join: Callable[[Value, Value], Value]) -> Value:
-    """Return a vector of all lanes joined, halves onto each other."""
-    b, lanes = e.builder, e.target.lanes
-    half = lanes // 2
-    while half:
-        mask = ir.Constant(ir.VectorType(I32, lanes), [I32(lane ^ half) for lane in range(lanes)])
-        vector = join(vector, b.shuffle_vector(vector, vector, mask))
-        half //= 2
-    return vector
 
 
 def logarithm(e: KernelEmitter, number: Value) -> Value:

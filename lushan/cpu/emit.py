@@ -233,6 +233,17 @@ class KernelEmitter:
         """Return the greater of two vectors, lane by lane; b where either is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
+    def fold(self, vector: Value, join: Callable[[Value, Value], Value]) -> Value:
+        """Return a vector of all lanes joined, halves onto each other."""
+        lanes = self.target.lanes
+        half = lanes // 2
+        while half:
+            order = [I32(lane ^ half) for lane in range(lanes)]
+            mask = ir.Constant(ir.VectorType(I32, lanes), order)
+            vector = join(vector, self.builder.shuffle_vector(vector, vector, mask))
+            half //= 2
+        return vector
+
     def intrinsic(self, name: str, operands: int) -> Value:
         """Return the vector intrinsic ``name``, which takes ``operands`` vectors."""
         full = f"{name}.v{self.target.lanes}f32"

@@ -106,7 +106,8 @@ class CpuProgram(Locked):
     """A compiled network; it may be called from several threads at once.
 
     Where nodes update parameters, those belong to the program: ``parameters`` has them all, in
-    their own shape, as the last run left them. Runs of such a program take turns.
+    their own shape, as the last run left them. Runs of such a program take turns, and one that an
+    exception ends (a user's Ctrl-C) closes it: nobody knows which parameters it has updated.
     """
 
     def __init__(
@@ -232,7 +233,12 @@ class CpuProgram(Locked):
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         plan = self._plan(tuple(array.shape for array in arrays.values()))
         arena = self._borrow(plan.memory(self._team.size))
-        self._enter(plan, arena, list(arrays.values()), plan.driver)
+        try:
+            self._enter(plan, arena, list(arrays.values()), plan.driver)
+        except BaseException:
+            if self.parameters:  # threads may still be writing there
+                self.close()
+            raise
         results = {name: self._read(plan, arena, name) for name in self._computed}
         self._give_back(arena)  # not after an exception: threads may still be writing there
         return results
@@ -246,6 +252,10 @@ class CpuProgram(Locked):
 
         They are the caller's, stamped by the native program itself: an ordinary run.
         """
+        with self._turn:
+            return self._profile(inputs)
+
+    def _profile(self, inputs: Mapping[str, Array]) -> list[tuple[str, float]]:
         arrays = [np.asarray(inputs[v.name], np.float32, order="C") for v in self._graph.inputs]
         plan = self._plan(tuple(array.shape for array in arrays))
         arena = self._borrow(plan.memory(self._team.size))

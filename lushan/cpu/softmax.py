@@ -15,7 +15,7 @@ from enum import IntEnum, auto
 from llvmlite import ir
 
 from lushan.cpu import task
-from lushan.cpu.emit import I1, I32, KernelEmitter, Value
+from lushan.cpu.emit import I1, KernelEmitter, Value
 from lushan.cpu.exponential import exponential
 from lushan.cpu.rows import each_row, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
@@ -91,7 +91,7 @@ class _Emitter:
         (best,) = self._each(greater, e.splat(-math.inf))
         if self.rest:
             best = e.maximum(self._only_rest(last, -math.inf), best)
-        greatest = self._fold(best, e.maximum)
+        greatest = e.fold(best, e.maximum)
 
         def power(place: Value, total: Value) -> list[Value]:
             value = exponential(e, b.fsub(e.load(x, place), greatest))
@@ -103,7 +103,7 @@ class _Emitter:
             final = exponential(e, b.fsub(last, greatest))
             e.store(final, y, self.last, lanes=self.used)
             total = b.fadd(total, self._only_rest(final, 0.0))
-        total = self._fold(total, b.fadd)
+        total = e.fold(total, b.fadd)
         last = e.load(y, self.last, lanes=self.used)
 
         def divide(place: Value) -> None:
@@ -123,17 +123,6 @@ class _Emitter:
         counts = [I1(first <= lane < first + self.rest) for lane in range(lanes)]
         mask = ir.Constant(ir.VectorType(I1, lanes), counts)
         return self.e.builder.select(mask, vector, self.e.splat(other))
-
-    def _fold(self, vector: Value, join: Callable[[Value, Value], Value]) -> Value:
-        """Return a vector of all lanes joined, halves onto each other."""
-        b, lanes = self.e.builder, self.e.target.lanes
-        half = lanes // 2
-        while half:
-            order = [I32(lane ^ half) for lane in range(lanes)]
-            mask = ir.Constant(ir.VectorType(I32, lanes), order)
-            vector = join(vector, b.shuffle_vector(vector, vector, mask))
-            half //= 2
-        return vector
 
 
 def softmax_tasks(x: Plane, y: Plane, target: Target) -> list[Task]:

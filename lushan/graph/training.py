@@ -258,7 +258,7 @@ class TrainingProgram:
 
     ``parameters`` are the engine's own arrays: they change with every step, and those that steps
     change may be written in between. An exception in the middle of a step leaves them half updated:
-    go back to saved ones.
+    begin anew with a program of saved ones.
     """
 
     def __init__(

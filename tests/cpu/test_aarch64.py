@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from lushan.cpu.winograd_packing import WinogradWeightKernel
 from lushan.errors import UsageError
 from lushan.graph import interpret
 from lushan.graph.ir import Graph
-from lushan.models.resnet import ARCHITECTURES
+from lushan.graph.training import RATES, one_hot, training_state, training_step
+from lushan.models.initialize import initial_weights
+from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import INPUT, build
 from support.compare import relative_error
 from support.emulated_tasks import needs_emulator, object_file, run_emulated
@@ -42,6 +45,22 @@ BESIDE_TASKS = (
 )
 Arrays = Mapping[str, np.ndarray]
 OUTSIDE = " of the caller"  # what lowering calls the plane of an input
+
+
+def training(pooling: str) -> tuple[Graph, Arrays, Arrays]:
+    """Return a training step of a small network, its state, and inputs."""
+    network = ResNet("basic", (1, 1), (8, 6), classes=5, stem_channels=8, stem_pooling=pooling)
+    graph = build(replace(network, shortcut="zero_padding" if pooling == "max" else "projection",
+                          widths=(8, 12)))  # fmt: skip
+    step = training_step(graph, label_smoothing=0.1, watch=True, clip=1.0)
+    state = training_state(step, initial_weights(graph, seed=0))
+    random = np.random.default_rng(1)
+    inputs = {
+        INPUT: random.standard_normal((3, 16, 18, 3), np.float32),
+        "targets": one_hot(np.array([4, 0, 1]), 5),
+        **{name: np.asarray(0.1, np.float32) for name in RATES},
+    }
+    return step, state, inputs
 
 
 def symbols(elf: bytes) -> Iterator[tuple[str, bool]]:
@@ -84,6 +103,13 @@ def test_every_kernel_of_random_graphs_compiles(case: Case) -> None:
     check_objects(lowered_for(AARCH64, case.graph, case.weights, {"input": case.x.shape}))
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_every_kernel_of_a_training_step_compiles(pooling: str) -> None:
+    step, state, inputs = training(pooling)
+    shapes = {name: array.shape for name, array in inputs.items()}
+    assert check_objects(lowered_for(AARCH64, step, state, shapes)) > 20
+
+
 def test_what_is_missing_would_be_found() -> None:
     """Without multiply-add instructions LLVM calls a function of the C library."""
     broken = Target("neon", AARCH64.triple, "generic", "-neon,-fp-armv8", 4, 32, True)
@@ -110,7 +136,9 @@ def emulate(graph: Graph, weights: Arrays, inputs: Arrays) -> dict[str, np.ndarr
     """Run ``graph`` under the emulator; every value has memory of its own, full of NaN before."""
     shapes = {name: array.shape for name, array in inputs.items()}
     lowered = lowered_for(AARCH64, graph, weights, shapes)
-    outside = {name + OUTSIDE: array for name, array in inputs.items()}
+    outside = {
+        name + OUTSIDE: array.reshape(lowered.planes[name].shape) for name, array in inputs.items()
+    }
     callers = {Plane(name, array.shape): array for name, array in outside.items()}
     temporaries = [plane for step in lowered.steps for plane in step.temporaries]
     memory = Memory([*lowered.planes.values(), *callers, *temporaries])
@@ -155,3 +183,10 @@ def test_random_graphs_equal_the_reference(case: Case) -> None:
 @pytest.mark.parametrize(("name", "size"), [("resnet20_cifar", 32), ("resnet50", 49)])
 def test_whole_networks_equal_the_reference(name: str, size: int) -> None:
     check(build(ARCHITECTURES[name]), {INPUT: picture(2, size, size, 3)}, limit=1e-4)
+
+
+@needs_emulator
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_a_training_step_equals_the_reference(pooling: str) -> None:
+    step, state, inputs = training(pooling)
+    check(step, inputs, state, limit=1e-3)

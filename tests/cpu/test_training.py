@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from lushan.cpu import executor
-from lushan.cpu.target import Target
+from lushan.cpu.code import code_store
+from lushan.cpu.target import Target, detect
+from lushan.cpu.team import Team
 from lushan.errors import GraphError
 from lushan.graph import interpret
 from lushan.graph.training import (
@@ -139,6 +141,37 @@ def test_what_the_caller_has_is_not_changed() -> None:
     assert program.parameters["fc.weight"].shape == (10, 20)
     with pytest.raises(GraphError, match="closed"):
         program.step({**inputs, **RATES})
+
+
+def test_a_step_that_was_interrupted_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = build(NETWORKS["basic"])
+    step = training_step(graph)
+    program = TrainingProgram(step, training_state(step, initial_weights(graph, seed=0)), cpu())
+    inputs = {**batch(0), **RATES}
+    with pytest.raises(GraphError, match="received shape"):
+        program.step({**inputs, "input": inputs["input"][0]})
+    program.step(inputs)  # what did not begin does no harm
+
+    def interrupted(team: Team, work: Any) -> None:
+        work(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Team, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program.step(inputs)
+    with pytest.raises(GraphError, match="closed"):
+        program.step(inputs)
+
+
+def test_kernels_know_nothing_of_height_and_batch() -> None:
+    graph = build(NETWORKS["basic"])
+    step = training_step(graph, watch=True)
+    program = TrainingProgram(step, training_state(step, initial_weights(graph, seed=0)), cpu())
+    program.step({**batch(0, 6), **RATES})
+    before = code_store(detect()).kernels
+    inputs = batch(1, 9)
+    program.step({**inputs, "input": np.tile(inputs["input"], (1, 2, 1, 1)), **RATES})
+    assert code_store(detect()).kernels == before
 
 
 def test_no_step_changes_a_value_that_another_still_reads() -> None:

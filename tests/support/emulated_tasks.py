@@ -73,6 +73,7 @@ def _link(folder: Path, kernels: Sequence[Kernel], target: Target) -> Path:
 def _image(tasks: Sequence[Task], kernels: Sequence[Kernel], memory: Memory, threads: int) -> bytes:
     """Return what the C program reads; ``HEADER`` there names the parts."""
     weights: list[bytes] = []
+    starts: dict[tuple[int, int], int] = {}  # by address and size: tasks may share an array
     arguments: list[int] = []
     addresses: list[int] = []
     rows = []
@@ -87,8 +88,11 @@ def _image(tasks: Sequence[Task], kernels: Sequence[Kernel], memory: Memory, thr
                 arguments[place : place + 2] = ARENA, offset
             elif isinstance(value, np.ndarray):
                 addresses.append(place)
-                arguments[place] = sum(map(len, weights))
-                weights.append(_padded(value.tobytes()))
+                key = (value.ctypes.data, value.nbytes)
+                if key not in starts:
+                    starts[key] = sum(map(len, weights))
+                    weights.append(_padded(value.tobytes()))
+                arguments[place] = starts[key]
             else:
                 arguments[place] = value
     scratch = max((task.scratch for task in tasks), default=0)

@@ -33,7 +33,8 @@ def lowered_for(
         own for own in targets() if own.lanes == target.lanes
     )
     rewritten, folded = passes.apply(graph, weights, keep=keep)
-    packer = Packer(folded, own, code_store(own))
+    updated = {name for node in rewritten.nodes for name in node.updates}
+    packer = Packer(folded, own, code_store(own), updated=updated)
     types = infer_types(rewritten, shapes)
     wanted = {*graph.outputs, *keep}
     lowered = lower(rewritten, types, packer, target, Options(threads=2), wanted)
