@@ -18,7 +18,7 @@ from llvmlite import ir
 from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
 from lushan.cpu.sliding import Argument, SlidingKernel
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import LINE_BYTES, PREFETCHING_TILES
+from lushan.cpu.tiling import LINE_BYTES, MEANWHILE_TURNS, PREFETCHING_TILES
 
 Output: TypeAlias = "Callable[[], None]"  # emits what makes some outputs, and stores them
 
@@ -103,7 +103,7 @@ class ConvolutionLoops:
         weights_ahead = e.mul(blocks_ahead, self.kernel.panel(self.target))
         later_row = e.mul(later_part, e.argument(Argument.ROWS_PER_CHUNK))
 
-        def rows(row: Value) -> None:
+        def rows(row: Value, *pending: Value) -> list[Value]:
             turn = e.sub(row, first_row)
             following = e.add(row, 1)
             is_inside = e.builder.icmp_signed("<", following, last_row)
@@ -112,16 +112,24 @@ class ConvolutionLoops:
             following_window = self._start(following, Argument.X_IMAGE, Argument.X_ROW)
             input_ahead = e.sub(following_window, window)
 
-            def panels(block: Value) -> None:
+            def panels(block: Value, *pending: Value) -> list[Value]:
                 is_first = e.builder.icmp_signed("==", block, first_block)
-                self._row(
-                    block, row, turn, weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
-                )
+                ahead = weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
+                return self._row(block, row, turn, ahead, pending)
 
-            e.loop(first_block, last_block, panels)
+            return e.loop(first_block, last_block, panels, carried=pending)
 
-        e.loop(first_row, last_row, rows)
+        pending = self._nothing(first_block) if self.overlaps else []
+        last = e.loop(first_row, last_row, rows, carried=pending)
+        for output in self._pending_outputs(last):
+            output()
         return e.text()
+
+    def _nothing(self, block: Value) -> list[Value]:
+        """Return a tile to carry on before the first one: its outputs go where nobody reads."""
+        nowhere = self.e.scratch(self.y.type.pointee)
+        residual = [] if self.residual is None else [nowhere]
+        return [*self.start(block), nowhere, *residual, block]
 
     def _start(self, row: Value, image_stride: Argument, row_stride: Argument) -> Value:
         """Return the elements before output row ``row`` of all pictures, in a plane."""
@@ -130,14 +138,21 @@ class ConvolutionLoops:
         return e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
 
     def _row(
-        self, block: Value, row: Value, turn: Value, weights_ahead: Value, input_ahead: Value
-    ) -> None:
+        self,
+        block: Value,
+        row: Value,
+        turn: Value,
+        ahead: tuple[Value, Value],
+        pending: Sequence[Value],
+    ) -> list[Value]:
         """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel.
 
-        ``weights_ahead`` is from a panel to the one needed later, ``input_ahead`` from the window
-        of this row to that of the next; 0 where nothing of it is to be fetched.
+        ``ahead`` is from a panel to the one needed later, and from the window of this row to that
+        of the next; 0 where nothing of it is to be fetched. ``pending`` is the tile carried on
+        from the row before, if tiles overlap; returned is the one for the next row.
         """
         e = self.e
+        weights_ahead, input_ahead = ahead
         x_start = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
         y_start = self._start(row, Argument.Y_IMAGE, Argument.Y_ROW)
         residual_start = self._start(row, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
@@ -145,7 +160,7 @@ class ConvolutionLoops:
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
 
-        def tile(start: Value, *before: Value) -> list[Value]:
+        def tile(start: Value, *pending: Value) -> list[Value]:
             first = e.lesser(start, e.sub(width, pixels))
             x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
             place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
@@ -159,25 +174,21 @@ class ConvolutionLoops:
             ]
             if residual is not None:
                 self._fetch(residual)
-            meanwhile = self._whole_outputs(before, block) if before else []
-            sums = self._sum(x, streams, block, meanwhile)
+            sums = self._sum(x, streams, block, self._pending_outputs(pending))
             if self.overlaps:
-                return [*sums, y, *([] if residual is None else [residual])]
+                return [*sums, y, *([] if residual is None else [residual]), block]
             self._finish(sums, y, residual, block)
             return []
 
-        if not self.overlaps:
-            e.loop(0, width, tile, step=pixels)
-            return
-        last = e.loop(pixels, width, tile, step=pixels, carried=tile(I64(0)))
-        for output in self._whole_outputs(last, block):
-            output()
+        return e.loop(0, width, tile, step=pixels, carried=pending)
 
-    def _whole_outputs(self, tile: Sequence[Value], block: Value) -> list[Output]:
-        """Return the outputs of a tile that was carried on: its sums, and where they go."""
+    def _pending_outputs(self, tile: Sequence[Value]) -> list[Output]:
+        """Return the outputs of a tile that was carried on: its sums, where they go, its panel."""
+        if not tile:
+            return []
         count = self.kernel.tile.pixels * self.kernel.tile.vectors
         y, residual = tile[count], tile[count + 1] if self.residual is not None else None
-        return self.outputs(list(tile[:count]), y, residual, block, self.nr)
+        return self.outputs(list(tile[:count]), y, residual, tile[-1], self.nr)
 
     def _fetch(self, residual: Value) -> None:
         """Ask for the residual of a tile, which is needed when its sums are done."""
@@ -223,15 +234,21 @@ class ConvolutionLoops:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
 
         The pointers of ``streams``, the panel's first, move along with the sum. With something to
-        do ``meanwhile``, the first turn stands before the loops, and that among its steps.
+        do ``meanwhile``, the first turns stand before the loops, and that among their steps.
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
         pointers, sums = [stream.start for stream in streams], self.start(block)
-        begin: list[Value] = []  # of the first position of the window, where a turn is done already
+        begin: list[Value] = []  # of the first position of the window: some turns are done already
         if meanwhile:
-            pointers, sums = self._turn(x, streams, pointers, sums, meanwhile)
-            begin = [I64(kernel.turn(self.target))]
+            length = kernel.turn(self.target)
+            turns = min(MEANWHILE_TURNS, kernel.steps // length)
+            share = -(-len(meanwhile) // turns)
+            for turn in range(turns):
+                here = e.offset(x, turn * length * kernel.step)
+                part = meanwhile[turn * share : (turn + 1) * share]
+                pointers, sums = self._turn(here, streams, pointers, sums, part)
+            begin = [I64(turns * length)]
         kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, *carried: Value) -> list[Value]:

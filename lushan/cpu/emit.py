@@ -168,6 +168,11 @@ class KernelEmitter:
         moved = self.builder.gep(base, [self.argument(index + 1)])
         return self.builder.bitcast(moved, element.as_pointer())
 
+    def scratch(self, element: ir.Type) -> Value:
+        """Return the pointer to this thread's scratch memory."""
+        base = self.builder.load(self.builder.gep(self._bases, [I64(SCRATCH)]))
+        return self.builder.bitcast(base, element.as_pointer())
+
     def offset(self, pointer: Value, elements: Value) -> Value:
         """Return ``pointer`` moved by a number of elements."""
         return self.builder.gep(pointer, [self.integer(elements)])

@@ -125,7 +125,8 @@ def quantized_convolution_task(
         target=target,
         threads=threads,
     )
-    return Task(kernel, arguments, chunks)
+    tile = (kernel.tile.pixels - 1) * kernel.output_pixel + nr  # elements from its first to its last
+    return Task(kernel, arguments, chunks, scratch=tile)
 
 
 class _Emitter(ConvolutionLoops):
