@@ -42,17 +42,24 @@ def cache_folder() -> Path | None:
     return Path(base) / "lushan"
 
 
-@cache
 def source_hash(*packages: str) -> str:
     """Return the hash of lushan's version and of the source of every module of some packages."""
     from lushan import __version__
 
     digest = hashlib.sha256(__version__.encode())
     for package in packages:
-        for path in sorted((Path(__file__).parents[1] / package).glob("*.py")):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+        digest.update(_package_hash(package))
     return digest.hexdigest()
+
+
+@cache
+def _package_hash(package: str) -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parents[1] / package).glob("*.py")):
+        source = path.read_bytes()
+        digest.update(f"{path.name} {len(source)} ".encode())
+        digest.update(source)
+    return digest.digest()
 
 
 def _is_private(status: os.stat_result) -> bool:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lushan.cpu.packing import Allocate, Packer, Panels
-from lushan.cpu.parameter_packing import pack_input_channels, pack_output_channels
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
@@ -98,6 +97,8 @@ class Context:
 
     def _pack_outputs(self, node: Node, panels: list[Panels]) -> None:
         """Pack a weight [OC, …], and its bias, for each group, in every run."""
+        from lushan.cpu.parameter_packing import pack_output_channels
+
         for place, name in enumerate(node.inputs[1:3]):
             array = self.packer.array(name)
             parts = np.split(array, len(panels))
@@ -115,6 +116,8 @@ class Context:
         ``shape`` is that of a group, [OC, KH, KW, IC]. They are [IC/NR, KH, KW, OC, NR], the
         kernel turned round, and zeros for a bias.
         """
+        from lushan.cpu.parameter_packing import pack_input_channels
+
         oc, kh, kw, ic = shape
         nr = vectors * self.target.lanes
         blocks = -(-ic // nr)

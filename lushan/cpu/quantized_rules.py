@@ -20,7 +20,6 @@ from lushan.cpu.quantized_convolution import (
     write_panels,
 )
 from lushan.cpu.quantized_global_average_pooling import quantized_global_average_pooling_tasks
-from lushan.cpu.residual import zero_padding_shortcut_tasks
 from lushan.cpu.sliding import Geometry, choose_convolution_tile
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import choose_vectors
@@ -157,6 +156,8 @@ def _global_average_pooling(context: Context, node: Node) -> Lowering:
 
 
 def _zero_padding_shortcut(context: Context, node: Node) -> Lowering:
+    from lushan.cpu.residual import zero_padding_shortcut_tasks
+
     x, y = context.planes[node.inputs[0]], context.planes[node.name]
     zero = int(padding_bytes(context.packer[node.inputs[1]]))
     stride = cast("int", node.options["stride"])

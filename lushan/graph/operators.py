@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias, cast
 
 from lushan.errors import GraphError
@@ -48,11 +49,16 @@ class Operator:
     elements: tuple[str, ...] = ()
 
 
-def output_types(node: Node, types: Types) -> list[TensorType]:
+def output_types(node: Node, types: Types) -> tuple[TensorType, ...]:
     """Return the types of what ``node`` gives for inputs of ``types``; its signature is sound.
 
     Raises GraphError when element types are mixed or the shape rule is broken.
     """
+    return _output_types(node, tuple(types))
+
+
+@lru_cache(maxsize=2048)  # passes leave most nodes alone, and a graph is verified after each
+def _output_types(node: Node, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
     operator = OPERATORS[node.operator]
     if operator.elements:
         rules.require_elements(node, types, *operator.elements)
@@ -66,7 +72,7 @@ def output_types(node: Node, types: Types) -> list[TensorType]:
             raise rules.fail(node, GraphError("its inputs should be of one float type"), types)
     # What a function of ``reference`` refuses, it refuses in the words of that function.
     with rules.refusals_named(node, types):
-        return operator.shapes(node, types)[: len(node.outputs)]
+        return tuple(operator.shapes(node, types)[: len(node.outputs)])
 
 
 # --- attribute checks -----------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -103,6 +102,8 @@ def write_model_folder(
             write_safetensors(temporary[0], stored)
             temporary[1].write_bytes(text)
             flush_file(temporary[1])
+            import shutil
+
             shutil.copymode(temporary[1], temporary[0])  # the library keeps others from reading
             if not _holds(folder / CONFIG, text):
                 (folder / CONFIG).unlink(missing_ok=True)

@@ -26,7 +26,6 @@ from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.quantized import is_quantized, quantized_graph
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
-from lushan.models.summary import memory_bytes
 
 DEFAULT = "default"
 CUSTOM = "resnet"  # the architecture of one's own design: ``model_args`` describes it
@@ -59,6 +58,8 @@ class Model:
     @property
     def weight_bytes(self) -> int:
         """The memory that the weights take as they are stored."""
+        from lushan.models.summary import memory_bytes
+
         return memory_bytes(value.type for value in self.graph.parameters)
 
     @property
