@@ -21,6 +21,7 @@ from lushan.cpu.target import Target
 from lushan.cpu.tiling import LINE_BYTES, MEANWHILE_TURNS, PREFETCHING_TILES
 
 Output: TypeAlias = "Callable[[], None]"  # emits what makes some outputs, and stores them
+Place: TypeAlias = "tuple[Value, Value]"  # of an output row: its picture, its number there
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ class ConvolutionLoops:
             following = e.add(row, 1)
             is_inside = e.builder.icmp_signed("<", following, last_row)
             following = e.builder.select(is_inside, following, later_row)
-            window = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
-            following_window = self._start(following, Argument.X_IMAGE, Argument.X_ROW)
-            input_ahead = e.sub(following_window, window)
+            place = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
+            following_place = e.divide(following, e.argument(Argument.ROWS_PER_IMAGE))
+            input_ahead = e.sub(self._window(following_place), self._window(place))
 
             def panels(block: Value, *pending: Value) -> list[Value]:
                 is_first = e.builder.icmp_signed("==", block, first_block)
                 ahead = weights_ahead, e.builder.select(is_first, input_ahead, I64(0))
-                return self._row(block, row, turn, ahead, pending)
+                return self._row(block, place, turn, ahead, pending)
 
             return e.loop(first_block, last_block, panels, carried=pending)
 
@@ -131,21 +132,36 @@ class ConvolutionLoops:
         residual = [] if self.residual is None else [nowhere]
         return [*self.start(block), nowhere, *residual, block]
 
-    def _start(self, row: Value, image_stride: Argument, row_stride: Argument) -> Value:
-        """Return the elements before output row ``row`` of all pictures, in a plane."""
-        e = self.e
-        image, y = e.divide(row, e.argument(Argument.ROWS_PER_IMAGE))
+    def _start(self, place: Place, image_stride: Argument, row_stride: Argument) -> Value:
+        """Return the elements before an output row, in a plane."""
+        e, (image, y) = self.e, place
         return e.add(e.mul(image, e.argument(image_stride)), e.mul(y, e.argument(row_stride)))
+
+    def _window(self, place: Place) -> Value:
+        """Return the elements before the windows of an output row, in x."""
+        return self._start(place, Argument.X_IMAGE, Argument.X_ROW)
+
+    def _window_rows(self, place: Place) -> tuple[Value, Value]:
+        """Return the first row of the windows of an output row, and the one after the last.
+
+        Where padding is skipped, those that lie in the input; at least one where all are outside.
+        """
+        e, rows = self.e, self.kernel.window[0]
+        if not self.kernel.skips:
+            return 0, rows
+        above = e.sub(e.argument(Argument.TOP), e.mul(place[1], e.argument(Argument.STRIDE)))
+        first = e.lesser(e.greater(above, 0), rows - 1)
+        return first, e.lesser(e.add(above, e.argument(Argument.HEIGHT)), rows)
 
     def _row(
         self,
         block: Value,
-        row: Value,
+        place: Place,
         turn: Value,
         ahead: tuple[Value, Value],
         pending: Sequence[Value],
     ) -> list[Value]:
-        """Loop 3: the tiles of one output row, the chunk's number ``turn``, for one panel.
+        """Loop 3: the tiles of one output row for one panel; ``turn`` is its number in the chunk.
 
         ``ahead`` is from a panel to the one needed later, and from the window of this row to that
         of the next; 0 where nothing of it is to be fetched. ``pending`` is the tile carried on
@@ -153,28 +169,31 @@ class ConvolutionLoops:
         """
         e = self.e
         weights_ahead, input_ahead = ahead
-        x_start = self._start(row, Argument.X_IMAGE, Argument.X_ROW)
-        y_start = self._start(row, Argument.Y_IMAGE, Argument.Y_ROW)
-        residual_start = self._start(row, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
+        x_start = self._window(place)
+        y_start = self._start(place, Argument.Y_IMAGE, Argument.Y_ROW)
+        residual_start = self._start(place, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
+        rows = self._window_rows(place)
         width = e.argument(Argument.WIDTH)
         pixels = self.kernel.tile.pixels
         panel = e.offset(self.weights, e.mul(block, self.kernel.panel(self.target)))
+        row_elements = self.kernel.panel(self.target) // self.kernel.window[0]
 
         def tile(start: Value, *pending: Value) -> list[Value]:
             first = e.lesser(start, e.sub(width, pixels))
             x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
-            place = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
-            y = e.offset(self.y, e.add(y_start, place))
-            residual = self.residual and e.offset(self.residual, e.add(residual_start, place))
+            output = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
+            y = e.offset(self.y, e.add(y_start, output))
+            residual = self.residual and e.offset(self.residual, e.add(residual_start, output))
             done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
+            weights = e.offset(panel, e.mul(rows[0], row_elements))
             streams = [
-                _Stream(panel, e.integer(self._turn_elements()), 0),
+                _Stream(weights, e.integer(self._turn_elements()), 0),
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
             if residual is not None:
                 self._fetch(residual)
-            sums = self._sum(x, streams, block, self._pending_outputs(pending))
+            sums = self._sum(x, rows, streams, block, self._pending_outputs(pending))
             if self.overlaps:
                 return [*sums, y, *([] if residual is None else [residual]), block]
             self._finish(sums, y, residual, block)
@@ -229,27 +248,33 @@ class ConvolutionLoops:
         return self.kernel.turn(self.target) * self.kernel.step * self.nr
 
     def _sum(
-        self, x: Value, streams: Sequence[_Stream], block: Value, meanwhile: Sequence[Output]
+        self,
+        x: Value,
+        rows: tuple[Value, Value],
+        streams: Sequence[_Stream],
+        block: Value,
+        meanwhile: Sequence[Output],
     ) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
 
-        The pointers of ``streams``, the panel's first, move along with the sum. With something to
+        ``rows`` are the first row and the one after the last. The pointers of ``streams``, the panel's first, move along with the sum. With something to
         do ``meanwhile``, the first turns stand before the loops, and that among their steps.
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
+        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
         pointers, sums = [stream.start for stream in streams], self.start(block)
         begin: list[Value] = []  # of the first position of the window: some turns are done already
         if meanwhile:
             length = kernel.turn(self.target)
             turns = min(MEANWHILE_TURNS, kernel.steps // length)
             share = -(-len(meanwhile) // turns)
+            line = e.offset(x, e.mul(rows[0], kernel_row))
             for turn in range(turns):
-                here = e.offset(x, turn * length * kernel.step)
+                here = e.offset(line, turn * length * kernel.step)
                 part = meanwhile[turn * share : (turn + 1) * share]
                 pointers, sums = self._turn(here, streams, pointers, sums, part)
             begin = [I64(turns * length)]
-        kernel_row = e.argument(Argument.X_KERNEL_ROW) if kh > 1 else e.integer(0)
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
             line = e.offset(x, e.mul(row, kernel_row))
@@ -262,7 +287,7 @@ class ConvolutionLoops:
 
             return e.loop(0, kw, column, carried=carried)
 
-        carried = e.loop(0, kh, window_row, carried=[*begin, *pointers, *sums])
+        carried = e.loop(*rows, window_row, carried=[*begin, *pointers, *sums])
         return carried[len(begin) + len(pointers) :]
 
     def _terms(

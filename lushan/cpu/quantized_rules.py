@@ -58,6 +58,7 @@ def _tasks(
     x, y, residual = planes
     _, kh, kw, _ = _weight_shape(context, node)
     relu = node.options.get("activation") == "relu"
+    zero = padding_bytes(context.packer[node.inputs[1]])
     low = None
     if y.itemsize != FLOAT:
         low = round(float(context.packer[node.inputs[-1]])) if relu else 0
@@ -72,6 +73,7 @@ def _tasks(
             residual=residual,
             low=low,
             relu=relu,
+            zero=zero,
             group=(group, len(panels)),
             target=context.target,
             threads=context.options.threads,

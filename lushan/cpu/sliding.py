@@ -7,7 +7,7 @@ Here are the arguments of its tasks, what its code depends on, and how the work 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from typing import Any
 
@@ -42,6 +42,9 @@ class Argument(IntEnum):
     ROW_CHUNKS = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
+    TOP = auto()  # rows of padding above the input
+    STRIDE = auto()  # rows from the window of one output row to that of the next
+    HEIGHT = auto()  # rows of the input
     THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
@@ -53,7 +56,8 @@ class SlidingKernel:
     elements from one column of the window to the next, ``pixel`` from one output pixel's window
     to the next, ``output_pixel`` from one output pixel to the next in output and residual.
     ``prefetch`` says whether the weights come from memory, so that the next panel should be on
-    its way while this one is used.
+    its way while this one is used. ``skips`` says that rows of the window outside the input are
+    left out: its padding adds nothing to a sum.
     """
 
     window: tuple[int, int]
@@ -65,6 +69,7 @@ class SlidingKernel:
     tile: Tile
     residual: bool
     prefetch: bool
+    skips: bool = field(default=False, kw_only=True)
 
     @property
     def step(self) -> int:
@@ -185,6 +190,9 @@ def sliding_arguments(
         Argument.ROW_CHUNKS: row_chunks,
         Argument.BLOCKS_PER_CHUNK: cut.blocks,
         Argument.BLOCKS: blocks,
+        Argument.TOP: top,
+        Argument.STRIDE: geometry.stride[0],
+        Argument.HEIGHT: x.shape[1],
         Argument.THREADS: threads,
     }
     return arguments, row_chunks * -(-blocks // cut.blocks)
