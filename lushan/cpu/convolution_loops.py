@@ -257,8 +257,9 @@ class ConvolutionLoops:
     ) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
 
-        ``rows`` are the first row and the one after the last. The pointers of ``streams``, the panel's first, move along with the sum. With something to
-        do ``meanwhile``, the first turns stand before the loops, and that among their steps.
+        ``rows`` are the first row and the one after the last. The pointers of ``streams``, the
+        panel's first, move along with the sum. With something to do ``meanwhile``, the first turns
+        stand before the loops, and that among their steps.
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window

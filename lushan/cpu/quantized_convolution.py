@@ -130,7 +130,8 @@ def quantized_convolution_task(
         target=target,
         threads=threads,
     )
-    tile = (kernel.tile.pixels - 1) * kernel.output_pixel + nr  # elements from its first to its last
+    # A place for the outputs of a tile: before the first one, nothing is made into nothing.
+    tile = (kernel.tile.pixels - 1) * kernel.output_pixel + nr
     return Task(kernel, arguments, chunks, scratch=tile)
 
 

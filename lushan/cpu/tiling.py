@@ -187,8 +187,9 @@ def unrolling(terms: int, tile: Tile, target: Target) -> int:
     return max(steps for steps in (1, 2, 3, 4, 7, 8) if steps <= most and terms % steps == 0)
 
 
-# Of the inner loop, while which the outputs of the tile before are made. To make bytes with a residual
-# takes 3 to 4 cycles a vector beside the products; a turn of 8 steps gives it 4.
+# Turns of the inner loop during which the outputs of the tile before are made. Conversions and
+# additions of a vector of bytes with a residual fill their two units for 3 to 4 cycles, a turn of 8
+# steps has 4 for each vector: in one turn they would wait for each other.
 MEANWHILE_TURNS = 2
 
 WINOGRAD_SKEW = 16  # elements: squares a power of two apart would share sets of the L1 cache
