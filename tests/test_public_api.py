@@ -54,8 +54,8 @@ def test_errors_nest_in_one_language() -> None:
     assert "a.jpg: the file is empty" in str(outer)
 
 
-def test_recognising_loads_only_the_rules_that_it_needs(model_folder: Path) -> None:
-    kinds = ("rules", "quantized_rules", "gradient_rules")
+def test_recognising_loads_only_what_it_needs(model_folder: Path) -> None:
+    kinds = ("rules", "quantized_rules", "gradient_rules", "parameter_packing")
     code = f"""
 import sys, lushan
 lushan.load({str(model_folder)!r})
