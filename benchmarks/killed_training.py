@@ -1,7 +1,7 @@
 """A training that is killed again and again must end like one that never was.
 
 Run: python benchmarks/killed_training.py [--kills 20] [--seed 0]
-A small network is trained on random pictures by ``lushan train``, once without a break, and once
+A small network is trained on noisy colours by ``lushan train``, once without a break, and once
 killed (kill -9) after random times, up to a third of the whole, and resumed each time. It
 fails, with exit status 1, when a resumed run does not start, a checkpoint cannot be read, or the
 weights, velocities or metrics of the two differ in a bit. POSIX only.
@@ -19,28 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from training_data import write_random_pictures
-
 from lushan.models.safetensors_file import read_safetensors
 from lushan.train.metrics import read_metrics
 
-SETTINGS = {
-    "model": "resnet",
-    "model_args": {
-        "block": "basic",
-        "depths": [1, 1],
-        "widths": [8, 16],
-        "stem_channels": 8,
-        "stem_kernel": 3,
-        "stem_stride": 1,
-        "stem_pooling": "none",
-    },
-    "size": 12,
-    "batch": 8,
-    "epochs": 100,
-    "learning_rate": 0.05,
-    "ema": 0.99,
-}
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support.training_data import SETTINGS as A_FEW_SECONDS
+from support.training_data import write_pictures
+
+SETTINGS = {**A_FEW_SECONDS, "epochs": 100, "ema": 0.99}
 CHECKPOINT = "last.safetensors"
 
 
@@ -74,7 +60,7 @@ def main() -> None:
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_random_pictures(folder / "pictures", 3, 12, 16)
+        write_pictures(folder / "pictures", 12)
         (folder / "settings.json").write_text(json.dumps(SETTINGS))
         whole, parts = folder / "whole", folder / "parts"
         began = time.perf_counter()

@@ -6,7 +6,6 @@ not at all; then the report is put beside it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lushan.atomic_file import replacing
 from lushan.cli.options import (
     LanguageOption,
     ReportFormat,
@@ -32,7 +32,7 @@ from lushan.image.sources import source_name
 from lushan.models.checkpoint import from_parameters
 from lushan.models.model_folder import WEIGHTS, check_target, write_model_folder
 from lushan.models.zoo import Model, load_model
-from lushan.quantization.calibration import calibrate
+from lushan.quantization.calibration import Calibration, calibrate
 from lushan.quantization.comparison import Comparison, compare
 from lushan.quantization.quantized_model import quantize_model
 from lushan.quantization.report import Answers, to_html
@@ -108,50 +108,61 @@ def quantize(
         original = load_model(model)
         _check(original, model, output, report_to, evaluate_on)
         sources = choose_pictures(calibrate_on, pictures)
-        with progress_bar("calibrate") as progress:
-            found = calibrate(
-                original,
-                sources,
-                threads=threads,
-                progress=lambda done: progress(done, len(sources)),
-            )
+        found = _calibrate(original, sources, threads)
         quantized = quantize_model(original, found, method.value)
-        again = spread(sources, COMPARED)
-        with progress_bar("compare") as progress:
-            comparison = compare(
-                original,
-                quantized,
-                again,
-                threads=threads,
-                progress=lambda done: progress(done, len(again)),
-            )
+        comparison = _compare(original, quantized, spread(sources, COMPARED), threads)
         counts = None
         if evaluate_on is not None:
             counts = _evaluate(original, quantized, evaluate_on, threads)
         write_model_folder(output, quantized.config, from_parameters(quantized.weights))
         errors = [(source_name(source), error) for source, error in found.errors]
-        if counts:
-            errors += counts[1].errors
         result = _Result(
-            model,
-            str(output),
-            method.value,
-            found.pictures,
-            (original.weight_bytes, (output / WEIGHTS).stat().st_size),
-            comparison,
-            None if counts is None else _answers(*counts),
-            errors,
+            model=model,
+            output=str(output),
+            method=method.value,
+            pictures=found.pictures,
+            sizes=(original.weight_bytes, (output / WEIGHTS).stat().st_size),
+            comparison=comparison,
+            answers=None if counts is None else _answers(*counts),
+            errors=errors if counts is None else errors + counts[1].errors,
         )
         if report_to is not None:
             write_text(report_to, _page(result, language))
+    _tell(result, language, format_)
+    if result.errors:
+        raise typer.Exit(1)
+
+
+def _calibrate(original: Model, sources: Sequence[Path], threads: int | None) -> Calibration:
+    with progress_bar("calibrate") as progress:
+        return calibrate(
+            original,
+            sources,
+            threads=threads,
+            progress=lambda done: progress(done, len(sources)),
+        )
+
+
+def _compare(
+    original: Model, quantized: Model, sources: Sequence[Path], threads: int | None
+) -> Comparison:
+    with progress_bar("compare") as progress:
+        return compare(
+            original,
+            quantized,
+            sources,
+            threads=threads,
+            progress=lambda done: progress(done, len(sources)),
+        )
+
+
+def _tell(result: _Result, language: str, format_: ReportFormat) -> None:
     for _, error in result.errors:
         report(error, language)
     if format_ is ReportFormat.json:
         print(to_json(_record(result, language)))
     else:
         _print(result)
-    if result.errors:
-        raise typer.Exit(1)
 
 
 def choose_pictures(folder: Path, most: int) -> list[Path]:
@@ -213,13 +224,9 @@ def _answers(before: Evaluation, after: Evaluation) -> Answers:
 
 def write_text(path: Path, text: str) -> None:
     """Write the report whole or not at all; raises UsageError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             "{path}: the report cannot be written: {reason}; the model is written",

@@ -23,9 +23,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.atomic_file import aside, flush_file, flush_folder
 from lushan.errors import ModelError
 from lushan.models.config import ModelConfig
-from lushan.models.safetensors_file import flush_file, flush_folder, write_safetensors
+from lushan.models.safetensors_file import write_safetensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -90,7 +91,7 @@ def write_model_folder(
     folder = Path(folder)
     stored = _stored(tensors, dtype, str(folder))
     text = _json(config, str(folder))
-    temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in (WEIGHTS, CONFIG)]
+    temporary = [aside(folder / name) for name in (WEIGHTS, CONFIG)]
     is_new = False
     try:
         is_new = not folder.exists()

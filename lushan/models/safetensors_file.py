@@ -6,7 +6,6 @@ not have, errors that name the file, and writing through a temporary file.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -23,6 +22,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from lushan.atomic_file import flush_file
 from lushan.errors import ModelError
 from lushan.graph.weights import LazyWeights
 from lushan.models.bfloat16 import widen_bfloat16
@@ -214,19 +214,3 @@ def write_safetensors(
     except safetensors.SafetensorError as error:  # the disk is full, or may not be written
         raise OSError(str(error)) from error
     flush_file(path)
-
-
-def flush_file(path: Path) -> None:
-    """Wait until the contents of a file are on disk."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
-def flush_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk, where the system can do that."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lushan.atomic_file import replacing
 from lushan.errors import TrainingError
 
 _UNDRAWN = ("kind", "epoch", "step")
@@ -30,9 +31,8 @@ class MetricsLog:
         self.records = [entry for entry in read_metrics(path) if entry["step"] <= step]
         lines = "".join(f"{json.dumps(entry)}\n" for entry in self.records)
         try:
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            temporary.write_text(lines, encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(lines, encoding="utf-8")
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from None

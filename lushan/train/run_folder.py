@@ -13,7 +13,6 @@ run continues from are taken away.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lushan.atomic_file import replacing
 from lushan.errors import LushanError, ModelError, TrainingError, UsageError
 from lushan.graph.executor import Array
 from lushan.models.checkpoint import from_parameters
 from lushan.models.config import ModelConfig
 from lushan.models.model_folder import CONFIG, WEIGHTS, write_model_folder
 from lushan.models.safetensors_file import (
-    flush_file,
-    flush_folder,
     read_metadata,
     read_safetensors,
     write_safetensors,
@@ -87,11 +85,9 @@ class RunFolder:
 
     def save_checkpoint(self, progress: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         """Replace the checkpoint: where the run stands, and all arrays that it needs."""
-        path = self.path / f".{CHECKPOINT}.{os.getpid()}.tmp"
-        with self._writing(), _removed_on_failure(path):
-            write_safetensors(path, tensors, {_PROGRESS: json.dumps(progress, allow_nan=False)})
-            path.replace(self.path / CHECKPOINT)
-            flush_folder(self.path)
+        metadata = {_PROGRESS: json.dumps(progress, allow_nan=False)}
+        with self._writing(), replacing(self.path / CHECKPOINT) as path:
+            write_safetensors(path, tensors, metadata)
 
     def load_checkpoint(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """Return what was saved last, None where nothing was yet. Raises ModelError."""
@@ -111,12 +107,8 @@ class RunFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all; on disk when this returns."""
-        path = self.path / f".{name}.{os.getpid()}.tmp"
-        with self._writing(), _removed_on_failure(path):
+        with self._writing(), replacing(self.path / name) as path:
             path.write_bytes(content)
-            flush_file(path)
-            path.replace(self.path / name)
-            flush_folder(self.path)
 
     def close(self) -> None:
         """Let other processes have the folder."""
@@ -203,13 +195,3 @@ def _leftovers(folder: Path) -> list[Path]:
         for path in folder.glob(".*.tmp")
         if any(path.name.startswith(f".{name}.") for name in names)
     ]
-
-
-@contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise

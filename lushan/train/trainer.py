@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lushan import __version__
-from lushan.cores import usable_cores
+from lushan.cores import thread_count
 from lushan.engines import DEFAULT_ENGINE
 from lushan.errors import PictureError, UsageError
 from lushan.models.config import ModelConfig
@@ -232,7 +232,7 @@ def _prepare_data(
     check = check_pictures(
         (*folder.train, *(folder.val or ())),
         store,
-        threads=machine.threads or usable_cores(),
+        threads=thread_count(machine.threads),
         progress=listener.on_pictures,
     )
     listener.on_check(check, root)
@@ -317,7 +317,7 @@ def _task(
         start.preprocessing,
         machine.engine,
         threads=machine.threads,
-        workers=1 if in_memory else min(_MOST_WORKERS, machine.threads or usable_cores()),
+        workers=1 if in_memory else min(_MOST_WORKERS, thread_count(machine.threads)),
         checkpoint_seconds=machine.checkpoint_seconds,
         record_steps=machine.record_steps,
     )

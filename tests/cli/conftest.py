@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lushan.cli import main
+from support.small_models import LABELS
 
 
 @dataclass(frozen=True)
@@ -53,4 +54,17 @@ def pictures(tmp_path: Path) -> Path:
         pixels = random.integers(0, 256, (40, 48, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
     (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Return a folder with five small pictures in the folder of each of LABELS."""
+    folder = tmp_path / "labelled"
+    random = np.random.default_rng(6)
+    for name in LABELS:
+        (folder / name).mkdir(parents=True)
+        for index in range(5):
+            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder

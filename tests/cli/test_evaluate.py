@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import lushan
-
-CLASSES = ("n02123045", "n01443537", "n03594945")
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    folder = tmp_path / "labelled"
-    random = np.random.default_rng(6)
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True)
-        for index in range(5):
-            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
+from support.small_models import LABELS
 
 
 def test_counts_are_counts_of_pictures(run, labelled: Path, model_folder: Path) -> None:
-    (labelled / CLASSES[1] / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (labelled / LABELS[1] / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     result = run("evaluate", labelled, "--model", model_folder, "--format", "json")
     assert result.status == 1
     counts = json.loads(result.out)
@@ -40,7 +24,7 @@ def test_counts_are_counts_of_pictures(run, labelled: Path, model_folder: Path) 
     assert 0 < right < 15
     assert (counts["images"], counts["top1"], counts["top5"]) == (15, right, 15)
     [error] = counts["errors"]
-    assert error["source"] == str(labelled / CLASSES[1] / "broken.jpg")
+    assert error["source"] == str(labelled / LABELS[1] / "broken.jpg")
     assert str(model_folder) in counts["model"]
     assert "broken.jpg" in result.err
 
@@ -54,8 +38,8 @@ def test_text_report(run, labelled: Path, model_folder: Path) -> None:
 def test_the_text_report_says_what_failed_and_what_is_not_counted(
     run, labelled: Path, model_folder: Path
 ) -> None:
-    (labelled / CLASSES[1] / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    picture = (labelled / CLASSES[1] / "0.png").read_bytes()
+    (labelled / LABELS[1] / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    picture = (labelled / LABELS[1] / "0.png").read_bytes()
     (labelled / "loose.png").write_bytes(picture)
     result = run("evaluate", labelled, "--model", model_folder)
     assert result.status == 1
@@ -67,7 +51,7 @@ def test_the_text_report_says_what_failed_and_what_is_not_counted(
 def test_a_missing_class_is_fine_and_an_unknown_one_is_refused(
     run, labelled: Path, model_folder: Path
 ) -> None:
-    (labelled / CLASSES[0]).rename(labelled / "tabby")
+    (labelled / LABELS[0]).rename(labelled / "tabby")
     result = run("evaluate", labelled, "--model", model_folder)
     assert result.status == 2
     assert "1 of its folders are no classes of this model: tabby" in result.err
@@ -81,25 +65,6 @@ def test_folders_that_cannot_be_evaluated(run, tmp_path: Path, model_folder: Pat
         result = run("evaluate", folder, "--model", model_folder)
         assert result.status == 2
         assert message in result.err
-
-
-@pytest.fixture(scope="session")
-def cifar_part(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the first 100 test pictures of each CIFAR-10 class."""
-    root = tmp_path_factory.mktemp("cifar")
-    with tarfile.open(shared / "data/cifar10.tar.xz", "r|xz") as archive:
-        for member in archive:
-            parts = Path(member.name).parts
-            if member.isfile() and parts[1:2] == ("test",):
-                target = root / parts[2] / parts[3]
-                target.parent.mkdir(exist_ok=True)
-                data = archive.extractfile(member)
-                assert data is not None
-                target.write_bytes(data.read())
-    for folder in root.iterdir():
-        for path in sorted(folder.iterdir())[100:]:
-            path.unlink()
-    return root
 
 
 @pytest.mark.shared

@@ -9,27 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import lushan
 from lushan.cli.quantize import Method, spread
 from lushan.models.zoo import load_model
 from lushan.quantization.ranges import METHODS
-
-CLASSES = ("n02123045", "n01443537", "n03594945")
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    folder = tmp_path / "labelled"
-    random = np.random.default_rng(6)
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True)
-        for index in range(4):
-            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
 
 
 def test_every_verb_takes_the_result(
@@ -42,12 +27,12 @@ def test_every_verb_takes_the_result(
     )  # fmt: skip
     assert result.status == 0, result.err
     record = json.loads(result.out)
-    assert (record["images"], record["method"], record["errors"]) == (12, "mse", [])
+    assert (record["images"], record["method"], record["errors"]) == (15, "mse", [])
     sizes = record["bytes"]
     assert sizes["int8"] == (out / "model.safetensors").stat().st_size < sizes["float32"]
     assert record["values"][-1]["name"] == "fc"
     assert record["values"][-1]["signal_to_noise"] > 25
-    assert record["evaluation"]["pictures"] == 12
+    assert record["evaluation"]["pictures"] == 15
     assert "<html" in page.read_text(encoding="utf-8")
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
 

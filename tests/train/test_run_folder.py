@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lushan import atomic_file
 from lushan.errors import ModelError, TrainingError, UsageError
 from lushan.models.config import ModelConfig
 from lushan.models.zoo import load_model
@@ -71,19 +72,20 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     RunFolder.open(tmp_path / "run")[0].close()
 
 
-@pytest.mark.parametrize("step", ["write_safetensors", "flush_folder"])
+@pytest.mark.parametrize("step", ["run_folder.write_safetensors", "atomic_file.flush_folder"])
 def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path, step: str) -> None:
     code = f"""
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+from lushan import atomic_file
 from lushan.train import run_folder
 folder, _ = run_folder.RunFolder.open(Path(sys.argv[1]))
-step = run_folder.{step}
+step = {step}
 def killed(*arguments):
     step(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-run_folder.{step} = killed
+{step} = killed
 folder.save_checkpoint({{"step": 2}}, {{"a": np.ones(2)}})
 """
     path = tmp_path / "run"
@@ -94,7 +96,7 @@ folder.save_checkpoint({{"step": 2}}, {{"a": np.ones(2)}})
     with RunFolder.open(path)[0] as folder:
         saved = folder.load_checkpoint()
         assert saved is not None
-        assert saved[0] == {"step": 1 if step == "write_safetensors" else 2}
+        assert saved[0] == {"step": 2 if "flush_folder" in step else 1}
         assert names(path) == ["last.safetensors", "run.json"]
 
 
@@ -115,7 +117,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     with RunFolder.create(tmp_path / "run", RECORD) as folder:
         folder.save_checkpoint({"step": 1}, STATE)
         monkeypatch.setattr(run_folder, "write_safetensors", full)
-        monkeypatch.setattr(run_folder, "flush_file", full)
+        monkeypatch.setattr(atomic_file, "flush_file", full)
         for write in (
             lambda: folder.save_checkpoint({"step": 2}, STATE),
             lambda: folder.write("report.html", b"x"),
