@@ -34,8 +34,14 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "queue", "timeout", "max_body", "max_pixels"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        _check("max_delay", self.max_delay, self.max_delay >= 0, "0 or more")
+            if getattr(self, name) <= 0:
+                raise UsageError(
+                    "{name} should be above 0; received {value}",
+                    name=name,
+                    value=getattr(self, name),
+                )
+        if self.max_delay < 0:
+            raise UsageError("max_delay should be 0 or more; received {value}", value=self.max_delay)
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -43,9 +49,3 @@ class Limits:
         powers = [1 << n for n in range(self.max_batch.bit_length())]
         return tuple(sorted({self.max_batch, *powers}, reverse=True))
 
-
-def _check(name: str, value: object, good: bool, wanted: str) -> None:
-    if not good:
-        raise UsageError(
-            "{name} should be {wanted}; received {value}", name=name, wanted=wanted, value=value
-        )

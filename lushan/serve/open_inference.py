@@ -99,12 +99,12 @@ def parse(
             size=len(header),
             most=limits.max_json,
         )
-    request = _mapping(_json(header), "the request")
+    request = _mapping(_json(header), "request")
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1:
         raise UsageError("inputs should be a list of one tensor, input or image")
     parameters = _mapping(request.get("parameters", {}), "parameters")
-    tensor, images = _input(_mapping(inputs[0], "an input"), binary, pipeline.shape)
+    tensor, images = _input(_mapping(inputs[0], "inputs[0]"), binary, pipeline.shape)
     classes = len(pipeline.recognizer.labels)
     name = request.get("id")
     timeout = parameters.get("timeout")  # microseconds
@@ -294,7 +294,7 @@ def _outputs(asked: object, parameters: Mapping[str, Any], classes: int) -> tupl
         raise UsageError("outputs should be a list of one or two: scores, probabilities")
     outputs = []
     for entry in asked:
-        output = _mapping(entry, "an output")
+        output = _mapping(entry, "outputs[]")
         name = output.get("name")
         own = _mapping(output.get("parameters", {}), "parameters")
         best = own.get("classification", 0)
