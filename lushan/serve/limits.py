@@ -41,11 +41,12 @@ class Limits:
                     value=getattr(self, name),
                 )
         if self.max_delay < 0:
-            raise UsageError("max_delay should be 0 or more; received {value}", value=self.max_delay)
+            raise UsageError(
+                "max_delay should be 0 or more; received {value}", value=self.max_delay
+            )
 
     @property
     def batches(self) -> tuple[int, ...]:
         """The batch sizes that the engine runs, largest first: each needs a plan of its own."""
         powers = [1 << n for n in range(self.max_batch.bit_length())]
         return tuple(sorted({self.max_batch, *powers}, reverse=True))
-
