@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import closing
 
@@ -17,10 +16,6 @@ from lushan.serve.app import Service
 from lushan.serve.guard import log_error
 from lushan.serve.limits import Limits
 from lushan.serve.protocol import protocol_with
-
-# A decoding thread keeps Python to itself for so long before the event loop gets its turn; five
-# milliseconds, which it otherwise is, are as long as a whole answer takes.
-_SWITCH_SECONDS = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -91,7 +86,6 @@ def run(
     # What uvicorn logs holds addresses and, of errors, everything.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
     server = Server(service, limits, started)
-    sys.setswitchinterval(_SWITCH_SECONDS)
     # When all is answered uvicorn raises the signal again, for whoever handled it before.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:

@@ -37,6 +37,7 @@ def test_example(
             cwd=tmp_path,
             env={**os.environ, "URL": f"http://127.0.0.1:{client.port}"},
             capture_output=True,
+            check=False,
             text=True,
         )
     assert result.returncode == 0, result.stderr
