@@ -50,6 +50,10 @@ class PictureError(LushanError):
     """A picture cannot be read or used: give another picture, or mend this one."""
 
 
+class PictureTooLargeError(PictureError):
+    """A picture has more pixels than the caller takes: make it smaller, or raise the limit."""
+
+
 class ModelError(LushanError):
     """A model, its weights or its configuration cannot be used: get or name another one."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -64,6 +64,10 @@ class Predictions(list[Prediction]):
     def __init__(self, predictions: Iterable[Prediction], report: InputReport) -> None:
         super().__init__(predictions)
         self.report = report
+
+    def to_dict(self) -> dict[str, object]:
+        """Return predictions and report as plain values, ready for JSON."""
+        return {"predictions": [asdict(one) for one in self], "input": self.report.to_dict()}
 
 
 def load(
@@ -129,9 +133,9 @@ class Recognizer:
         fewer. Raises PictureError for a picture that cannot be read, UsageError for a ``top`` or
         ``lang`` that cannot be, ModelError for weights so broken that the scores are no numbers.
         """
-        top = self._check(top, lang)
-        pixels, report = self._prepare(source)
-        return self._answer(self.scores(pixels[None])[0], report, top, lang)
+        top = self.check_top(top, lang)
+        pixels, report = self.prepare(source)
+        return self.answer(self.scores(pixels[None])[0], report, top, lang)
 
     def classify_many(
         self,
@@ -157,7 +161,75 @@ class Recognizer:
             )
         if batch is not None and (type(batch) is not int or batch < 1):
             raise UsageError("batch should be 1 or more; received {value!r}", value=batch)
-        return self._stream(iter(sources), self._check(top, lang), lang, batch or self._batch())
+        return self._stream(iter(sources), self.check_top(top, lang), lang, batch or self._batch())
+
+    def check_top(self, top: int | None, lang: str) -> int:
+        """Return how many classes ``top`` asks for; raises UsageError for what cannot be."""
+        _choose("lang", lang, LANGUAGES)
+        if top is None:
+            return min(5, len(self.labels))
+        if type(top) is not int or not 1 <= top <= len(self.labels):
+            raise UsageError(
+                "top should be between 1 and {classes}, the model's number of classes; "
+                "received {value!r}",
+                classes=len(self.labels),
+                value=top,
+            )
+        return top
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        max_pixels: int | None = None,
+        name: str | None = None,
+        seconds: float | None = None,
+    ) -> Prepared:
+        """Decode and preprocess one picture → float32 [H, W, 3] for ``scores``, and the report.
+
+        The limits are those of ``lushan.image.decode.decode``; raises as it does.
+        """
+        from lushan.image.decode import MAX_PIXELS, decode
+
+        picture = decode(
+            source() if callable(source) else source,
+            max_pixels=max_pixels or MAX_PIXELS,
+            name=name,
+            seconds=seconds,
+        )
+        return self.model.preprocessing(picture), picture.report
+
+    def answer(
+        self, scores: npt.NDArray[np.float32], report: InputReport, top: int, lang: str
+    ) -> Predictions:
+        """Name the ``top`` best classes of one picture: scores [classes] → its answer.
+
+        ``classify`` is ``prepare``, ``scores`` and this. Raises ModelError for scores that are no
+        numbers.
+        """
+        self.check_scores(scores, report.source)
+        probabilities = softmax(scores)
+        predictions = (
+            Prediction(
+                rank=rank,
+                index=int(index),
+                label=self.labels.names[index],
+                description=self.labels.description(int(index), lang),
+                probability=float(probabilities[index]),
+            )
+            for rank, index in enumerate(top_k(scores, top), 1)
+        )
+        return Predictions(predictions, report)
+
+    def check_scores(self, scores: npt.NDArray[np.float32], source: str) -> None:
+        """Raise ModelError, which names ``source``, for scores that are no finite numbers."""
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                "{source}: {model} gives it scores that are not finite numbers: its weights are "
+                "damaged, or not for this network",
+                source=source,
+                model=self.model.name,
+            )
 
     def scores(self, batch: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the scores before softmax, float32 [N, classes].
@@ -216,30 +288,10 @@ class Recognizer:
             )
         return {INPUT: np.ascontiguousarray(array, np.float32)}
 
-    def _check(self, top: int | None, lang: str) -> int:
-        _choose("lang", lang, LANGUAGES)
-        if top is None:
-            return min(5, len(self.labels))
-        if type(top) is not int or not 1 <= top <= len(self.labels):
-            raise UsageError(
-                "top should be between 1 and {classes}, the model's number of classes; "
-                "received {value!r}",
-                classes=len(self.labels),
-                value=top,
-            )
-        return top
-
     def _batch(self) -> int:
         """Return as many pictures as sixteen of 224×224 have pixels, at most 128."""
         shape = self.model.preprocessing
         return max(1, min(128, 16 * 224 * 224 // (shape.height * shape.width)))
-
-    def _prepare(self, source: Source) -> Prepared:
-        """Decode and preprocess one picture → float32 [H, W, 3] and the report."""
-        from lushan.image.decode import decode
-
-        picture = decode(source() if callable(source) else source)
-        return self.model.preprocessing(picture), picture.report
 
     def _stream(
         self, sources: Iterator[Source], top: int, lang: str, batch: int
@@ -255,7 +307,7 @@ class Recognizer:
             """Take one batch of sources and have them decoded."""
             futures = []
             for source in islice(sources, batch):
-                futures.append(decoders.submit(self._prepare, source))
+                futures.append(decoders.submit(self.prepare, source))
                 if stopped.is_set():
                     break
             return futures
@@ -297,33 +349,9 @@ class Recognizer:
         scores = self.scores(np.stack([pixels for pixels, _ in prepared]))
         for row, (_, report) in zip(scores, prepared, strict=True):
             try:
-                yield self._answer(row, report, top, lang)
+                yield self.answer(row, report, top, lang)
             except LushanError as error:
                 yield error
-
-    def _answer(
-        self, scores: npt.NDArray[np.float32], report: InputReport, top: int, lang: str
-    ) -> Predictions:
-        """Name the best classes of one picture: scores [classes] → its answer."""
-        if not np.isfinite(scores).all():
-            raise ModelError(
-                "{source}: {model} gives it scores that are not finite numbers: its weights are "
-                "damaged, or not for this network",
-                source=report.source,
-                model=self.model.name,
-            )
-        probabilities = softmax(scores)
-        predictions = (
-            Prediction(
-                rank=rank,
-                index=int(index),
-                label=self.labels.names[index],
-                description=self.labels.description(int(index), lang),
-                probability=float(probabilities[index]),
-            )
-            for rank, index in enumerate(top_k(scores, top), 1)
-        )
-        return Predictions(predictions, report)
 
 
 def _choose(name: str, value: object, accepted: tuple[str, ...]) -> None:

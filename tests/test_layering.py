@@ -24,11 +24,11 @@ LAYERS = (
     {"quantization"},
     {"recognizer"},
     {"train"},
-    {"bench", "evaluation"},
+    {"bench", "evaluation", "serve"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"bench", "evaluation"})
+STRANGERS = ({"image", "reference"}, {"bench", "evaluation", "serve"})
 
 
 def rank(part: str) -> int:

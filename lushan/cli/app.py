@@ -17,6 +17,7 @@ from lushan.cli.info import info
 from lushan.cli.models import models
 from lushan.cli.options import chosen_language, report
 from lushan.cli.quantize import quantize
+from lushan.cli.serve import serve
 from lushan.cli.streams import discard_output, prepare_streams
 from lushan.cli.train import train
 from lushan.errors import LushanError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, info, models, quantize, train):
+for verb in (classify, evaluate, info, models, quantize, serve, train):
     app.command()(verb)
 app.add_typer(bench)
 

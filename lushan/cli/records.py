@@ -27,11 +27,7 @@ class RecordWriter(Protocol):
 
 def to_record(source: str, predictions: Predictions) -> dict[str, Any]:
     """Return the json record of one answer."""
-    return {
-        "source": source,
-        "predictions": [asdict(prediction) for prediction in predictions],
-        "input": predictions.report.to_dict(),
-    }
+    return {"source": source, **predictions.to_dict()}
 
 
 def make_writer(format_: str, lang: str) -> RecordWriter:

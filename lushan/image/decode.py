@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from lushan.errors import LushanError, PictureError
+from lushan.errors import LushanError, PictureError, PictureTooLargeError
 from lushan.image.modes import bits_per_channel, to_rgb
 from lushan.image.sources import open_source, source_name
+from lushan.image.timed_file import TimedFile
 
 MAX_PIXELS = 178_000_000
 """Pictures with more pixels than this are refused unless the caller raises the limit."""
@@ -42,6 +43,9 @@ PictureSource = (
     | Image.Image
     | NDArray[np.uint8]
 )
+
+MAX_SCANS = 200
+"""Where time is limited, a JPEG with more passes over its pixels than this is refused."""
 
 _REFUSED_FORMATS = frozenset({"EPS"})
 _ORIENTATION_TAG = 0x0112
@@ -94,18 +98,26 @@ class Picture:
 
 
 def decode(
-    source: PictureSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: PictureSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    seconds: float | None = None,
 ) -> Picture:
     """Return the picture in ``source`` as upright 8-bit RGB, with a report of what was done.
 
     ``source`` is a path, the bytes of a file, a binary file object (read to its end, from its
     start where it can be rewound; it stays open), a PIL image, or a uint8 array [H, W, 3],
     [H, W], [H, W, 1] or [H, W, 4] (the fourth channel is alpha). A PIL image is taken at the
-    frame it shows. ``name`` stands for the source in messages and in the report.
+    frame it shows. ``name`` stands for the source in messages and in the report. ``seconds`` is for
+    the files of strangers: one that is still being read after that long is given up, and so is, at
+    once, a JPEG that asks for more than ``MAX_SCANS`` passes over its pixels. What happens between
+    two reads is bounded by the number of pixels alone.
 
     Raises ``PictureError``, which names the source and the reason, when there is no such file,
-    it is no picture, is damaged, or has more than ``max_pixels`` pixels; ``UsageError`` when
-    ``source`` is none of the above. Threads may decode at the same time.
+    it is no picture, is damaged, takes too long, or (``PictureTooLargeError``) has more than
+    ``max_pixels`` pixels; ``UsageError`` when ``source`` is none of the above. Threads may decode
+    at the same time.
     """
     if isinstance(source, np.ndarray):
         name = name or "<array>"
@@ -116,8 +128,11 @@ def decode(
         with _damage_named(name, source.format):
             return _finish(source, name, frames=1)
     name = name or source_name(source)
-    with open_source(source, name) as file:
+    with open_source(source, name) as opened:
+        file = opened if seconds is None else TimedFile(opened.read(), name, seconds)
         image = _identify(file, name)
+        if isinstance(file, TimedFile) and image.format in ("JPEG", "MPO"):
+            _check_scans(file, name)
         with _damage_named(name, image.format), image:
             _check_size(image.size, name, max_pixels)
             return _finish(image, name, frames=getattr(image, "n_frames", 1))
@@ -148,6 +163,8 @@ def _identify(file: BinaryIO, source: str) -> ImageFile.ImageFile:
                 elif accepted:
                     file.seek(0)
                     return factory(file, "")
+            except LushanError:
+                raise
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 if accepted and accept:  # a plug-in that accepts anything says nothing by failing
                     failure = failure or f"{format_name}: {_reason(error)}"
@@ -247,12 +264,25 @@ def _check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
             height=height,
         )
     if width * height > max_pixels:
-        raise PictureError(
+        raise PictureTooLargeError(
             "{source}: {width}×{height} is more than {limit} pixels; make it smaller",
             source=source,
             width=width,
             height=height,
             limit=max_pixels,
+        )
+
+
+def _check_scans(file: TimedFile, source: str) -> None:
+    """Refuse a JPEG that visits all its pixels again and again: ten bytes ask for each visit."""
+    # Within the data of a scan a byte of 255 is followed by 0 or by the number of a restart.
+    scans = file.getvalue().count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise PictureError(
+            "{source}: a JPEG of {scans} scans, more than {most}; save it anew",
+            source=source,
+            scans=scans,
+            most=MAX_SCANS,
         )
 
 
