@@ -23,12 +23,12 @@ LAYERS = (
     {"engines"},
     {"quantization"},
     {"recognizer"},
-    {"train"},
+    {"explain", "train"},
     {"bench", "evaluation"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"bench", "evaluation"})
+STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "evaluation"})
 
 
 def rank(part: str) -> int:
