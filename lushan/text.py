@@ -18,11 +18,11 @@ def first_few(names: Sequence[str], most: int = 10) -> str:
 
 
 def nearest(word: str, words: Iterable[str], most: int = 3) -> str:
-    """Return those of ``words`` that look most like ``word``, whatever their case; else "–"."""
+    """Return the few of ``words`` that look most like ``word``, whatever their case."""
     from difflib import get_close_matches  # only a mistake needs it
 
     folded: dict[str, str] = {}
     for known in words:
         folded.setdefault(known.casefold(), known)
-    found = get_close_matches(word[:100].casefold(), folded, most, cutoff=0.5)
-    return ", ".join(folded[match] for match in found) or "–"
+    found = get_close_matches(word[:100].casefold(), folded, most, cutoff=0.0)
+    return ", ".join(folded[match] for match in found)

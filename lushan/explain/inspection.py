@@ -10,7 +10,7 @@ the others to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +107,20 @@ class Inspection:
             [name for name in missing if name not in self._folded],
         ):
             if kept:
-                found = self.run(self.graph, self.model.weights, {INPUT: self.input}, kept)
+                found = self.run(self._until(kept), self.model.weights, {INPUT: self.input}, kept)
                 self._values.update((name, found[name][0]) for name in kept)
         return {name: self._values[name] for name in wanted}
+
+    def _until(self, names: Collection[str]) -> Graph:
+        """Return the graph as far as the last of ``names``: what comes after costs weights."""
+        graph = self.graph
+        last = max(
+            n for n, node in enumerate(graph.nodes) if not set(names).isdisjoint(node.outputs)
+        )
+        nodes = graph.nodes[: last + 1]
+        used = {name for node in nodes for name in node.inputs}
+        parameters = tuple(value for value in graph.parameters if value.name in used)
+        return Graph(graph.inputs, parameters, nodes, nodes[-1].outputs)
 
     def value(self, name: str) -> FloatArray:
         """Return one value, [H, W, C] or [C]; see ``values``."""

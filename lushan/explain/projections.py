@@ -86,8 +86,12 @@ def _projections(
     for signal, channel, place in zip(signals, channels, places, strict=True):
         start = (*place, channel) if place else (..., channel)
         signal[start] = value[start] if rule == "deconvnet" else 1
-    patterns = send_back(inspection, node, INPUT, signals, rule)
     field = receptive_field(inspection.graph, node)
+    patterns = send_back(inspection, node, INPUT, signals, rule)
+    boxes = [
+        field.box(*place, inspection.size) if place else (0, 0, *inspection.size)
+        for place in places
+    ]
     return [
         Projection(
             node=node,
@@ -95,11 +99,19 @@ def _projections(
             row=place[0] if place else None,
             column=place[1] if place else None,
             activation=float(value[place][channel] if place else value[..., channel].max()),
-            pattern=pattern,
-            box=field.box(*place, inspection.size) if place else (0, 0, *inspection.size),
+            pattern=_only(box, pattern),
+            box=box,
         )
-        for channel, place, pattern in zip(channels, places, patterns, strict=True)
+        for channel, place, pattern, box in zip(channels, places, patterns, boxes, strict=True)
     ]
+
+
+def _only(box: Box, pattern: FloatArray) -> FloatArray:
+    """Return a pattern with 0 outside ``box``: where nothing arrives, Winograd leaves rounding."""
+    top, left, bottom, right = box
+    result = np.zeros_like(pattern)
+    result[top:bottom, left:right] = pattern[top:bottom, left:right]
+    return result
 
 
 def _place(plane: FloatArray, at: Place) -> tuple[int, int] | None:
