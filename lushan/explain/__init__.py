@@ -8,9 +8,8 @@ cam(inspection, 281).values  # the score of class 281, place by place
 """
 
 from lushan.explain.activations import ActivationStatistics, activation_statistics
-from lushan.explain.arithmetic import Arithmetic, arithmetic
 from lushan.explain.class_maps import ClassMap, cam, gradcam
-from lushan.explain.contributions import Contributions, contributions
+from lushan.explain.exact_arithmetic import Arithmetic, arithmetic
 from lushan.explain.features import (
     ActiveChannel,
     feature_maps,
@@ -18,11 +17,12 @@ from lushan.explain.features import (
     strongest_channels,
 )
 from lushan.explain.inspection import Inspection
-from lushan.explain.occlusion import Occlusion, occlusion
+from lushan.explain.occlusions import Occlusion, occlusion
 from lushan.explain.precision import compare_precision
 from lushan.explain.projections import Projection, deconvnet, guided_backpropagation
-from lushan.explain.receptive_field import ReceptiveField, receptive_field
-from lushan.explain.residual_blocks import ResidualBlock, residual_blocks
+from lushan.explain.receptive_fields import ReceptiveField, receptive_field
+from lushan.explain.residuals import ResidualBlock, residual_blocks
+from lushan.explain.votes import Contributions, contributions
 
 __all__ = [
     "ActivationStatistics",

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lushan.errors import UsageError
-from lushan.explain.contributions import classifier_of
 from lushan.explain.inspection import Inspection
 from lushan.explain.projections import send_back
+from lushan.explain.votes import classifier_of
 
 DoubleArray = npt.NDArray[np.float64]
 

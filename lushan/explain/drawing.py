@@ -27,7 +27,7 @@ HEAT: tuple[tuple[int, int, int], ...] = (
     (255, 250, 210),
 )
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
-_WEAKEST, _STRONGEST = 0.25, 0.8  # how much of a pixel is the heat's colour
+_STRONGEST = 0.8  # how much of a pixel is the heat's colour, where that is greatest
 
 
 def colours(values: Numbers, scale: Sequence[tuple[int, int, int]] = HEAT) -> Pixels:
@@ -53,7 +53,7 @@ def heat_map(pixels: Pixels, heat: Numbers, *, least: int = 256) -> Pixels:
     stretched = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     share = np.clip(stretched, 0, 1)
     luma = large.astype(np.float64) @ np.asarray(_LUMA)
-    strength = (_WEAKEST + (_STRONGEST - _WEAKEST) * share)[..., None]
+    strength = (_STRONGEST * np.sqrt(share))[..., None]
     mixed = (1 - strength) * luma[..., None] + strength * colours(share)
     result: Pixels = np.rint(mixed).astype(np.uint8)
     return result

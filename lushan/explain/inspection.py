@@ -4,13 +4,13 @@ Values come from the engine that recognises pictures, through its ``keep``. Engi
 norm into its convolution and fuse what follows; a kept value is not fused away, and fusing changes
 no bits. So whatever is a value of the folded network (batch norms, activations, sums, pooling,
 scores) has exactly the numbers that made the answer. A convolution before its batch norm, such as
-``conv1``, is none: asking for it unfolds that layer in a run of its own, whose numbers agree with
-the others to rounding.
+``conv1``, is none of these: the engine never computes it. Asking for it runs that convolution, with
+the weights as they are in the file, on exactly what came in there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lushan.engines import ENGINES
 from lushan.errors import UsageError
 from lushan.graph.executor import Array
-from lushan.graph.ir import Graph, TensorType
+from lushan.graph.ir import Graph, Node, TensorType, Value
 from lushan.graph.verify import infer_types
 from lushan.image.decode import PictureSource, decode
 from lushan.models.resnet_graph import INPUT
@@ -58,11 +58,8 @@ class Inspection:
         self._types: Mapping[str, TensorType] = infer_types(self.graph, {INPUT: self.input.shape})
         self.nodes = tuple(name for node in self.graph.nodes for name in node.outputs)
         self._values: dict[str, FloatArray] = {INPUT: self.input[0]}
-        self._folded = {
-            name
-            for node in fold_batch_norm(self.graph, model.weights)[0].nodes
-            for name in node.outputs
-        }
+        folded = fold_batch_norm(self.graph, model.weights)[0].producers()
+        self._absorbed = frozenset(name for name in self.nodes if name not in folded)
 
     @property
     def model(self) -> Model:
@@ -102,13 +99,13 @@ class Inspection:
         for name in wanted:
             self.check_node(name)
         missing = [name for name in wanted if name not in self._values]
-        for kept in (
-            [name for name in missing if name in self._folded],
-            [name for name in missing if name not in self._folded],
-        ):
-            if kept:
-                found = self.run(self._until(kept), self.model.weights, {INPUT: self.input}, kept)
-                self._values.update((name, found[name][0]) for name in kept)
+        raw = [self.graph.node(name) for name in missing if name in self._absorbed]
+        kept = {*missing, *(node.inputs[0] for node in raw)} - {*self._values, *self._absorbed}
+        if kept:
+            found = self.run(self._until(kept), self.model.weights, {INPUT: self.input}, kept)
+            self._values.update((name, found[name][0]) for name in kept)
+        if raw:
+            self._values.update(self._convolve(raw))
         return {name: self._values[name] for name in wanted}
 
     def _until(self, names: Collection[str]) -> Graph:
@@ -121,6 +118,23 @@ class Inspection:
         used = {name for node in nodes for name in node.inputs}
         parameters = tuple(value for value in graph.parameters if value.name in used)
         return Graph(graph.inputs, parameters, nodes, nodes[-1].outputs)
+
+    def _convolve(self, nodes: Sequence[Node]) -> dict[str, FloatArray]:
+        """Run convolutions that folding absorbs, each for itself, on what comes in there."""
+        inputs = {node.inputs[0]: self._values[node.inputs[0]] for node in nodes}
+        used = {name for node in nodes for name in node.inputs[1:]}
+        graph = Graph(
+            tuple(
+                Value(name, TensorType((None, None, None, value.shape[2])))
+                for name, value in inputs.items()
+            ),
+            tuple(value for value in self.graph.parameters if value.name in used),
+            tuple(nodes),
+            tuple(node.name for node in nodes),
+        )
+        batch = {name: value[None] for name, value in inputs.items()}
+        found = self.run(graph, self.model.weights, batch, graph.outputs)
+        return {name: value[0] for name, value in found.items()}
 
     def value(self, name: str) -> FloatArray:
         """Return one value, [H, W, C] or [C]; see ``values``."""

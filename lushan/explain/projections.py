@@ -21,7 +21,7 @@ import numpy as np
 
 from lushan.engines import ENGINES
 from lushan.explain.inspection import FloatArray, Inspection
-from lushan.explain.receptive_field import Box, receptive_field
+from lushan.explain.receptive_fields import Box, receptive_field
 from lushan.explain.way_back import SIGNAL, way_back
 from lushan.models.resnet_graph import INPUT
 

@@ -35,8 +35,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-
 from lushan.errors import UsageError
 from lushan.graph.autodiff import Backward, Rule
 from lushan.graph.executor import Array
@@ -163,7 +161,8 @@ def _turned(weights: Mapping[str, Array], weight: str, groups: int) -> Factors:
     array = factors_of(weights, weight).product()[:, ::-1, ::-1]
     oc, kh, kw, ic = array.shape
     split = array.reshape(groups, oc // groups, kh, kw, ic)
-    return Factors(np.moveaxis(split, 1, 4).reshape(groups * ic, kh, kw, oc // groups), None)
+    exchanged = split.transpose(0, 4, 2, 3, 1)
+    return Factors(exchanged.reshape(groups * ic, kh, kw, oc // groups), None)
 
 
 def _max_pooling(back: Backward, node: Node, grad_y: str) -> None:
