@@ -20,7 +20,7 @@ from lushan.reference.softmax import softmax
 
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom, right
 
-_TOGETHER = 16  # pictures of 224×224
+_PIXELS = 16 * 224 * 224  # of the covered pictures that are run together
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def occlusion(
         )
     rows, columns = _starts(height, size, stride), _starts(width, size, stride)
     boxes = [(top, left, top + size, left + size) for top in rows for left in columns]
-    together = max(1, _TOGETHER * 224 * 224 // (height * width))
+    together = max(1, _PIXELS // (height * width))
     parts = [inspection.recognizer.scores(part) for part in _covered(inspection, boxes, together)]
     everything = np.concatenate(parts)
     grid = (len(rows), len(columns))

@@ -15,7 +15,7 @@ from lushan.reference.softmax import softmax
 def test_every_score_is_that_of_a_covered_picture(
     inspect: Inspect, monkeypatch: pytest.MonkeyPatch, size: int | None, stride: int | None
 ) -> None:
-    monkeypatch.setattr("lushan.explain.occlusions._TOGETHER", 0.3)  # several batches
+    monkeypatch.setattr("lushan.explain.occlusions._PIXELS", 10 * 37 * 42)  # several batches
     inspection = inspect("basic")
     found = occlusion(inspection, 1, size=size, stride=stride)
     side, step = size or SIZE[0] // 7, stride or (size or SIZE[0] // 7) // 2
