@@ -136,7 +136,7 @@ def arithmetic(
             operator=rewritten.operator,
         )
     inspection.values([name for name in (*rewritten.inputs, node) if name not in weights])
-    terms = _TERMS[rewritten.operator](inspection, weights, rewritten, place or (0, 0), channel)
+    cell = _Cell(inspection, weights, rewritten, place or (0, 0), channel)
     row, column = place or (None, None)
     value = inspection.value(node)
     displayed = value[channel] if place is None else value[place][channel]
@@ -147,7 +147,7 @@ def arithmetic(
         column=column,
         channel=channel,
         displayed=float(displayed),
-        **{**_NOTHING, **terms},
+        **{**_NOTHING, **_TERMS[rewritten.operator](cell)},
     )
 
 
@@ -175,17 +175,38 @@ def _activate(activation: str, slope: float, x: float) -> float:
 # --- the terms of each operator -------------------------------------------------------------------
 
 
-def _convolution(
-    inspection: Inspection,
-    weights: Mapping[str, Array],
-    node: Node,
-    place: tuple[int, int],
-    channel: int,
-) -> dict[str, Any]:
-    options: dict[str, Any] = node.options
-    x, weight, *others = node.inputs
-    array = weights[weight]
-    kernel = np.ascontiguousarray(array[channel])
+@dataclass(frozen=True)
+class _Cell:
+    """One number of what ``node`` of the rewritten graph gives; (0, 0) where there are no maps."""
+
+    inspection: Inspection
+    weights: Mapping[str, Array]
+    node: Node
+    place: tuple[int, int]
+    channel: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.node.options
+
+    @property
+    def source(self) -> str:
+        return self.node.inputs[0]
+
+    @property
+    def x(self) -> FloatArray:
+        return self.inspection.value(self.source)
+
+    def number(self, name: str) -> float:
+        """Return the number of another value at the same place and channel."""
+        return float(self.inspection.value(name)[self.place][self.channel])
+
+
+def _convolution(cell: _Cell) -> dict[str, Any]:
+    options = cell.options
+    _, weight, *others = cell.node.inputs
+    array = cell.weights[weight]
+    kernel = np.ascontiguousarray(array[cell.channel])
     slide = window(
         kernel.shape[:2],
         stride=options["stride"],
@@ -193,52 +214,37 @@ def _convolution(
         dilation=options["dilation"],
     )
     each = kernel.shape[2]
-    first = channel // (len(array) // options["groups"]) * each
-    cut = _cut(inspection.value(x)[..., first : first + each], slide, place)
-    terms = {"source": x, "kernel": kernel, **cut}
+    first = cell.channel // (len(array) // options["groups"]) * each
+    cut = _cut(cell.x[..., first : first + each], slide, cell.place)
+    terms = {"source": cell.source, "kernel": kernel, **cut}
     if others:
-        terms["bias"] = float(weights[others[0]][channel])
+        terms["bias"] = float(cell.weights[others[0]][cell.channel])
     if len(others) > 1:
-        value = inspection.value(others[1])[place][channel]
-        terms |= {"shortcut_node": others[1], "shortcut": float(value)}
-    terms |= {name: options[name] for name in ("activation", "slope") if name in options}
-    return terms
+        terms |= {"shortcut_node": others[1], "shortcut": cell.number(others[1])}
+    return terms | {name: options[name] for name in ("activation", "slope") if name in options}
 
 
-def _linear(
-    inspection: Inspection,
-    weights: Mapping[str, Array],
-    node: Node,
-    place: tuple[int, int],
-    channel: int,
-) -> dict[str, Any]:
-    x, weight, *bias = node.inputs
+def _linear(cell: _Cell) -> dict[str, Any]:
+    _, weight, *bias = cell.node.inputs
     return {
-        **_point(x, inspection.value(x)),
-        "kernel": np.array(weights[weight][channel])[None, None],
-        "bias": float(weights[bias[0]][channel]) if bias else 0.0,
+        **_point(cell.source, cell.x),
+        "kernel": np.array(cell.weights[weight][cell.channel])[None, None],
+        "bias": float(cell.weights[bias[0]][cell.channel]) if bias else 0.0,
     }
 
 
-def _pooling(
-    inspection: Inspection,
-    weights: Mapping[str, Array],
-    node: Node,
-    place: tuple[int, int],
-    channel: int,
-) -> dict[str, Any]:
-    options: dict[str, Any] = node.options
-    x = node.inputs[0]
-    plane = inspection.value(x)[..., channel : channel + 1]
-    if node.operator == "global_average_pooling":
+def _pooling(cell: _Cell) -> dict[str, Any]:
+    options = cell.options
+    plane = cell.x[..., cell.channel : cell.channel + 1]
+    if cell.node.operator == "global_average_pooling":
         slide = window(plane.shape[:2])
     else:
         slide = window(options["kernel"], stride=options["stride"], padding=options["padding"])
-    terms = {"source": x, **_cut(plane, slide, place)}
+    terms = {"source": cell.source, **_cut(plane, slide, cell.place)}
     kernel = np.zeros((*slide.kernel, 1), np.float32)
-    if node.operator == "max_pooling":
-        switch = int(pooling_switches(inspection, node.name)[place][channel])
-        row, column = divmod(switch, plane.shape[1])
+    if cell.node.operator == "max_pooling":
+        switches = pooling_switches(cell.inspection, cell.node.name)
+        row, column = divmod(int(switches[cell.place][cell.channel]), plane.shape[1])
         kernel[row - terms["top"], column - terms["left"]] = 1
     else:
         everything = options.get("count_include_pad", True)
@@ -246,44 +252,32 @@ def _pooling(
     return {**terms, "kernel": kernel}
 
 
-def _elementwise(
-    inspection: Inspection,
-    weights: Mapping[str, Array],
-    node: Node,
-    place: tuple[int, int],
-    channel: int,
-) -> dict[str, Any]:
+def _elementwise(cell: _Cell) -> dict[str, Any]:
     """Activations that stand alone, and sums: a window of one number, times 1."""
-    x, *others = node.inputs
-    number = inspection.value(x)[place][channel]
+    others = cell.node.inputs[1:]
     terms = {
-        **_point(x, number.reshape(1)),
-        "kernel": np.ones((1, 1, 1), np.float32),
-        "top": place[0],
-        "left": place[1],
+        **_point(cell.source, cell.x[cell.place][cell.channel].reshape(1)),
+        "kernel": _ONE,
+        "top": cell.place[0],
+        "left": cell.place[1],
     }
-    if node.operator == "add":
-        value = inspection.value(others[0])[place][channel]
-        return {**terms, "shortcut_node": others[0], "shortcut": float(value)}
-    slope = float(weights[others[0]][channel]) if others else node.options.get("slope", 0.0)
-    return {**terms, "activation": node.operator, "slope": slope}
+    if cell.node.operator == "add":
+        return {**terms, "shortcut_node": others[0], "shortcut": cell.number(others[0])}
+    slope = cell.weights[others[0]][cell.channel] if others else cell.options.get("slope", 0.0)
+    return {**terms, "activation": cell.node.operator, "slope": float(slope)}
 
 
-def _zero_padding_shortcut(
-    inspection: Inspection,
-    weights: Mapping[str, Array],
-    node: Node,
-    place: tuple[int, int],
-    channel: int,
-) -> dict[str, Any]:
-    options: dict[str, Any] = node.options
-    x = inspection.value(node.inputs[0])
-    source = channel - (options["channels"] - x.shape[2]) // 2
-    there = 0 <= source < x.shape[2]
-    row, column = (at * options["stride"] for at in place)
-    number = x[row, column, source] if there else np.float32(0)
-    terms = {**_point(node.inputs[0], np.reshape(number, 1)), "top": row, "left": column}
-    return {**terms, "kernel": np.ones((1, 1, 1), np.float32), "inside": np.full((1, 1), there)}
+def _zero_padding_shortcut(cell: _Cell) -> dict[str, Any]:
+    x = cell.x
+    channel = cell.channel - (cell.options["channels"] - x.shape[2]) // 2
+    there = 0 <= channel < x.shape[2]
+    row, column = (at * cell.options["stride"] for at in cell.place)
+    number = x[row, column, channel] if there else np.float32(0)
+    terms = {**_point(cell.source, number.reshape(1)), "top": row, "left": column}
+    return {**terms, "kernel": _ONE, "inside": np.full((1, 1), there)}
+
+
+_ONE = np.ones((1, 1, 1), np.float32)
 
 
 def _point(source: str, numbers: FloatArray) -> dict[str, Any]:
