@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.shared_data import extract_part
 from support.small_models import write_small_model
 
 # The user's cache is never touched, neither here nor in processes that tests start. An
@@ -43,3 +44,17 @@ def photos(shared: Path) -> list[Path]:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small model with random weights and three classes."""
     return write_small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="session")
+def cifar_part(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the first 100 test pictures of each CIFAR-10 class."""
+    archive = shared / "data/cifar10.tar.xz"
+    return extract_part(archive, "test", 100, tmp_path_factory.mktemp("cifar"))
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet_part(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the first 5 validation pictures of each Tiny-ImageNet class."""
+    archive = shared / "data/tiny-imagenet.tar.xz"
+    return extract_part(archive, "val", 5, tmp_path_factory.mktemp("tiny"))

@@ -268,8 +268,6 @@ def test_wrong_loads(model_folder: Path) -> None:
         lushan.load(model_folder, precision="int4")
     with pytest.raises(UsageError, match="threads should be 1 or more; received 0"):
         lushan.load(model_folder, threads=0)
-    with pytest.raises(ModelError, match="ships no model"):
-        lushan.load()
     with pytest.raises(ModelError, match="resnet50 is an architecture"):
         lushan.load("resnet50")
 

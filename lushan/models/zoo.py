@@ -72,6 +72,11 @@ def bundled_names() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
 
 
+def bundled_folder(name: str) -> Path:
+    """Return the model folder of a model that ships with lushan."""
+    return BUNDLED / name
+
+
 def load_model(name: str | Path) -> Model:
     """Return the model called ``name``: bundled, a folder, a weights file, or ``owner/name``.
 
@@ -79,18 +84,13 @@ def load_model(name: str | Path) -> Model:
     """
     path = Path(name)
     if str(name) in bundled_names():
-        return _from_folder(str(name), BUNDLED / str(name))
+        return _from_folder(str(name), bundled_folder(str(name)))
     if os.path.isdir(path):
         return _from_folder(str(name), path)
     if os.path.isfile(path):
         return _from_file(str(name), path)
     if os.path.lexists(path):
         raise ModelError("{name}: neither a folder nor a file, so no model", name=str(name))
-    if str(name) == DEFAULT:
-        raise ModelError(
-            "this version ships no model: name one, a folder or a weights file, "
-            'or a hub name such as timm/resnet50.a1_in1k after pip install "lushan[hub]"'
-        )
     if str(name) in ARCHITECTURES:
         raise ModelError(
             "{name} is an architecture, and its weights are not here: name a folder or a weights "
@@ -103,7 +103,7 @@ def load_model(name: str | Path) -> Model:
     raise ModelError(
         "{name}: no such file or folder, and no model of that name; bundled are: {bundled}",
         name=str(name),
-        bundled=", ".join(bundled_names()) or "–",
+        bundled=", ".join(bundled_names()),
     )
 
 

@@ -225,7 +225,6 @@ def test_a_thousand_pictures_of_which_three_are_broken(
         (["--lang", "fr"], "fr"),
         (["--model", "resnet50"], "resnet50 is an architecture, and its weights are not here"),
         (["--model", "no/such/model/anywhere"], "no such file or folder"),
-        (["--model", "default"], "ships no model"),
         (["--colour"], "--colour"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -66,25 +65,6 @@ def test_folders_that_cannot_be_evaluated(run, tmp_path: Path, model_folder: Pat
         result = run("evaluate", folder, "--model", model_folder)
         assert result.status == 2
         assert message in result.err
-
-
-@pytest.fixture(scope="session")
-def cifar_part(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the first 100 test pictures of each CIFAR-10 class."""
-    root = tmp_path_factory.mktemp("cifar")
-    with tarfile.open(shared / "data/cifar10.tar.xz", "r|xz") as archive:
-        for member in archive:
-            parts = Path(member.name).parts
-            if member.isfile() and parts[1:2] == ("test",):
-                target = root / parts[2] / parts[3]
-                target.parent.mkdir(exist_ok=True)
-                data = archive.extractfile(member)
-                assert data is not None
-                target.write_bytes(data.read())
-    for folder in root.iterdir():
-        for path in sorted(folder.iterdir())[100:]:
-            path.unlink()
-    return root
 
 
 @pytest.mark.shared
