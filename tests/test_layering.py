@@ -23,12 +23,12 @@ LAYERS = (
     {"engines"},
     {"quantization"},
     {"recognizer"},
-    {"train"},
+    {"explain", "train"},
     {"bench", "evaluation", "serve"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"bench", "evaluation", "serve"})
+STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "evaluation", "serve"})
 
 
 def rank(part: str) -> int:

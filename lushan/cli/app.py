@@ -13,6 +13,7 @@ from lushan import __version__
 from lushan.cli.bench import bench
 from lushan.cli.classify import classify
 from lushan.cli.evaluate import evaluate
+from lushan.cli.explain import explain
 from lushan.cli.info import info
 from lushan.cli.models import models
 from lushan.cli.options import chosen_language, report
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, info, models, quantize, serve, train):
+for verb in (classify, evaluate, explain, info, models, quantize, serve, train):
     app.command()(verb)
 app.add_typer(bench)
 

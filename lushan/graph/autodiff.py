@@ -33,17 +33,24 @@ class Derivative(NamedTuple):
 class Backward:
     """The backward pass of ``nodes``, the gradients that it knows so far, and its own nodes.
 
-    ``types`` are those of all values; ``trained`` are the parameters that want a gradient. Max
-    pooling must give its switches where its input wants one.
+    ``types`` are those of all values; ``trained`` are the parameters, or any values, that want a
+    gradient. Max pooling must give its switches where its input wants one. ``rules`` take the place
+    of those in ``DERIVATIVES``, for a way back that is no gradient.
     """
 
     def __init__(
-        self, nodes: Sequence[Node], types: Mapping[str, TensorType], trained: Iterable[str]
+        self,
+        nodes: Sequence[Node],
+        types: Mapping[str, TensorType],
+        trained: Iterable[str],
+        rules: Mapping[str, Rule] | None = None,
     ) -> None:
         self.nodes: list[Node] = []
         self.types = types
         self._forward = nodes
         self._wanted = wanting(nodes, trained)
+        self._rules = {name: derivative.rule for name, derivative in DERIVATIVES.items()}
+        self._rules.update(rules or {})
         self._gradients: dict[str, str] = {}
         self._made: dict[str, int] = {}
 
@@ -53,7 +60,7 @@ class Backward:
         for node in reversed(self._forward):
             sent = self._gradients.get(node.outputs[0])
             if sent is not None and node.outputs[0] in self._wanted:
-                DERIVATIVES[node.operator].rule(self, node, sent)
+                self._rules[node.operator](self, node, sent)
             after(node)
 
     def gradient(self, name: str) -> str | None:

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from lushan.errors import ModelError, UsageError
-from lushan.text import first_few
+from lushan.text import first_few, nearest, printable
 
 # An id's description in a config.json: one text, or one text per language ("en", "zh").
 Description = str | Mapping[str, str]
@@ -89,6 +89,27 @@ class Labels:
                 count=len(self),
                 ids=first_few(self.names, 5),
             ) from None
+
+    def find(self, word: str) -> int:
+        """Return the number of the class that a person calls ``word``.
+
+        That is its id, its number, or its name in either language, whatever the case. Raises
+        ``UsageError`` with the nearest names if there is none.
+        """
+        if word in self.names:
+            return self.names.index(word)
+        if word.removeprefix("-").isdecimal():
+            self.description(int(word[:20]), "en")  # refuses what there is not
+            return int(word)
+        wanted = word.strip().casefold()
+        for index, known in enumerate(zip(self.names, self.english, self.chinese, strict=True)):
+            if wanted in [name.casefold() for name in known]:
+                return index
+        raise UsageError(
+            "no class is called {word!r}; the nearest are: {nearest}",
+            word=printable(word),
+            nearest=nearest(word, (*self.english, *self.names, *self.chinese)),
+        )
 
 
 @cache

@@ -91,6 +91,50 @@ def compare(
 
     ``progress`` is told how many are done.
     """
+    kept = [value.name for value in _compared(model, quantized).values()]
+    pictures = batches(model, sources, kept, [])
+    return compare_batches(
+        model, quantized, pictures, threads=threads, engine=engine, progress=progress
+    )
+
+
+def compare_batches(
+    model: Model,
+    quantized: Model,
+    pictures: Iterable[Array],
+    *,
+    threads: int | None = None,
+    engine: str = DEFAULT_ENGINE,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Comparison:
+    """Do the same on batches of preprocessed pictures, float32 [N, H, W, 3]."""
+    values = _compared(model, quantized)
+    kept = [value.name for value in values.values()]
+    programs = [
+        ENGINES[engine](model.graph, model.weights, keep=kept, threads=threads),
+        ENGINES[engine](quantized.graph, quantized.weights, keep=list(values), threads=threads),
+    ]
+    scores = kept[-1]
+    count = same = 0
+    try:
+        for batch in pictures:
+            exact, ours = (program({INPUT: batch}) for program in programs)
+            for name, value in values.items():
+                value.add(exact[value.name], ours[name])
+            count += len(batch)
+            same += int((exact[scores].argmax(axis=1) == ours[scores].argmax(axis=1)).sum())
+            progress(count)
+    finally:
+        for program in programs:
+            program.close()
+    return Comparison(count, tuple(values.values()), same)
+
+
+def _compared(model: Model, quantized: Model) -> dict[str, ValueComparison]:
+    """Return what is compared, by its name in ``quantized``: its bytes in order, then the scores.
+
+    The input is left out: it is the same in both.
+    """
     inputs = {value.name for value in model.graph.inputs}
     values = {}
     for name, parameters in byte_parameters(quantized.graph).items():
@@ -100,21 +144,4 @@ def compare(
             values[name] = ValueComparison(plain, scale, zero_point)
     scores = model.graph.outputs[0]
     values[scores] = ValueComparison(scores)
-    kept = [value.name for value in values.values()]
-    programs = [
-        ENGINES[engine](model.graph, model.weights, keep=kept, threads=threads),
-        ENGINES[engine](quantized.graph, quantized.weights, keep=list(values), threads=threads),
-    ]
-    pictures = same = 0
-    try:
-        for batch in batches(model, sources, kept, []):
-            exact, ours = (program({INPUT: batch}) for program in programs)
-            for name, value in values.items():
-                value.add(exact[value.name], ours[name])
-            pictures += len(batch)
-            same += int((exact[scores].argmax(axis=1) == ours[scores].argmax(axis=1)).sum())
-            progress(pictures)
-    finally:
-        for program in programs:
-            program.close()
-    return Comparison(pictures, tuple(values.values()), same)
+    return values

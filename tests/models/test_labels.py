@@ -333,3 +333,16 @@ def test_a_name_that_stands_there_twice_is_found_among_many() -> None:
     names = [str(index) for index in range(200_000)]  # comparing each with each would take minutes
     with pytest.raises(ModelError, match="199999 stand there more than once"):
         labels_for([*names, "199999"], None, 200_001)
+
+
+def test_a_class_is_found_by_what_people_call_it() -> None:
+    for word in ("n02123045", "281", "tabby cat", "Tabby Cat", "虎斑猫"):
+        assert imagenet1k().find(word) == 281
+    own = Labels(("7", "0"), ("seven", "zero"), ("七", "零"))
+    assert own.find("7") == 0  # an id before a number
+    assert own.find("1") == 1
+    with pytest.raises(UsageError, match=r"no class is called 'taby cat'; .* tabby cat"):
+        imagenet1k().find("taby cat")
+    for number in ("1000", "-1", "9" * 5000):
+        with pytest.raises(UsageError, match="the classes are numbered 0 to 999"):
+            imagenet1k().find(number)
