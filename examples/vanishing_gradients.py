@@ -35,20 +35,21 @@ from lushan.train.settings import Settings
 from lushan.train.starting_point import StartingPoint, configure, starting_weights
 
 ACTIVATIONS: Mapping[Activation, str] = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
-# The same for all. Without clip, residual networks without batch norm are lost at the first step.
+# The same for all but one: ReLU without batch norm learns nothing at this rate. Without clip,
+# residual networks of that kind are lost at the first step.
 TRAINING: dict[str, Any] = {
     "model": "resnet",
     "batch": 32,
     "size": 32,
+    "learning_rate": 0.05,
     "clip": 1.0,
     "weight_decay": 1e-4,
     "augmentation": {"crop": "padded"},
     "watch_gradients": True,
 }
-# Networks need very different ones. Each is shown at the one that serves it best.
-LEARNING_RATES = (0.1, 0.01)
+SMALL_RATE = 0.01
 WINDOW = 10  # steps whose mean loss is one point of a curve
-END = 50  # steps whose mean loss is what a network has reached
+END = 20  # steps whose mean loss is what a network has reached
 
 Results = dict["Run", dict[str, Any]]
 
@@ -82,29 +83,23 @@ class Design:
 
 @dataclass(frozen=True)
 class Run:
-    """A design, the seed of its weights and batches, and its learning rate."""
+    """A design, and the seed of its weights and batches."""
 
     design: Design
     seed: int
-    rate: float
 
     @property
     def file(self) -> str:
         """The name of the file that keeps its numbers."""
-        name = f"{self.design.name}, seed {self.seed}, rate {self.rate:g}.json"
-        return name.replace(", ", "-").replace(" ", "_")
+        return f"{self.design.name}, seed {self.seed}.json".replace(", ", "-").replace(" ", "_")
 
 
 def train(run: Run, folder: ImageFolder, store: PictureStore, steps: int) -> dict[str, Any]:
     """Return the losses of ``steps`` steps, and what gradients the layers have in the first one."""
-    settings = Settings.from_dict(
-        {
-            **TRAINING,
-            "model_args": run.design.network().to_dict(),
-            "seed": run.seed,
-            "learning_rate": run.rate,
-        }
-    )
+    network, given = run.design.network(), {**TRAINING, "seed": run.seed}
+    if network.activation == "relu" and not network.batch_norm:
+        given["learning_rate"] = SMALL_RATE
+    settings = Settings.from_dict({**given, "model_args": network.to_dict()})
     start = StartingPoint.of(configure(settings, folder.classes, {}))
     layers = [
         node.inputs[1] for node in start.graph.nodes if node.operator in ("convolution", "linear")
@@ -154,6 +149,8 @@ def batches(
         batch=settings.batch,
         seed=settings.seed,
     )
+    if not source.steps:
+        raise SystemExit(f"{len(folder.train)} pictures make no batch of {settings.batch}")
     for epoch in count():
         with closing(source.epoch(epoch)) as made:
             yield from made
@@ -163,12 +160,6 @@ def reached(result: Mapping[str, Any]) -> float:
     """Return the mean loss of the last steps; infinity where a network did not get that far."""
     losses = result["losses"][-END:]
     return sum(losses) / len(losses) if len(result["losses"]) == result["steps"] else math.inf
-
-
-def best_rate(design: Design, seed: int, results: Results) -> float:
-    """Return the learning rate, of those tried with ``seed``, that served ``design`` best."""
-    tried = [run for run in results if (run.design, run.seed) == (design, seed)]
-    return min(tried, key=lambda run: reached(results[run])).rate
 
 
 # --- what is written ------------------------------------------------------------------------------
@@ -209,13 +200,13 @@ def curve(losses: Sequence[float]) -> list[tuple[float, float]]:
 
 def table(results: Results) -> str:
     """Return a line for each run, with tabs: what it is, and what came out."""
-    heads = "layers batch_norm activation shortcut seed rate first_layer last_layer loss"
+    heads = "layers batch_norm activation shortcut seed first_layer last_layer loss"
     lines = [heads.replace(" ", "\t")]
     for run, result in results.items():
         design, norms = run.design, result["gradient_norms"] or [math.nan] * 2
         lines.append(
             f"{design.depth}\t{design.batch_norm:d}\t{design.activation}\t{design.residual:d}\t"
-            f"{run.seed}\t{run.rate:g}\t{norms[0]:.1e}\t{norms[-1]:.1e}\t{reached(result):.3f}"
+            f"{run.seed}\t{norms[0]:.1e}\t{norms[-1]:.1e}\t{reached(result):.3f}"
         )
     return "\n".join(lines) + "\n"
 
@@ -227,11 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("pictures", type=Path, help="a folder of pictures per class")
     parser.add_argument("output", type=Path, help="where numbers and drawings go")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="6n + 2")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], help="the first one chooses learning rates"
-    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--most", type=int, help="train so many networks now, and no more")
     options = parser.parse_args()
     designs = [
@@ -241,34 +230,19 @@ def main() -> None:
     folder, store = open_image_folder(options.pictures), PictureStore(2**30)
     kept = options.output / "runs" / f"{options.steps}_steps"
     kept.mkdir(parents=True, exist_ok=True)
-    left = math.inf if options.most is None else options.most
-
-    def numbers(runs: Sequence[Run]) -> Results:
-        """Return the numbers of each run: kept ones, or new ones while some may be trained."""
-        nonlocal left
-        found: Results = {}
-        for run in runs:
-            path = kept / run.file
-            if not path.exists() and left > 0:
-                left -= 1
-                result = train(run, folder, store, options.steps)
-                with replacing(path) as temporary:
-                    temporary.write_text(json.dumps(result), encoding="utf-8")
-                print(f"{run.file}: {reached(result):.3f}, {result['seconds']} s", flush=True)
-            if path.exists():
-                found[run] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-
-    first, *others = options.seeds
-    tried = numbers([Run(design, first, rate) for design in designs for rate in LEARNING_RATES])
-    known = [design for design in designs if any(run.design == design for run in tried)]
-    best = {design: best_rate(design, first, tried) for design in known}
-    more = numbers([Run(design, seed, best[design]) for seed in others for design in known])
-    shown = {run: tried[run] for run in tried if run.rate == best[run.design]} | more
-    for name, text in draw(shown, designs, options.steps).items():
+    runs = [Run(design, seed) for seed, design in product(options.seeds, designs)]
+    files = {run: kept / run.file for run in runs}
+    missing = [run for run, path in files.items() if not path.exists()]
+    for run in missing[: options.most]:
+        result = train(run, folder, store, options.steps)
+        with replacing(files[run]) as temporary:
+            temporary.write_text(json.dumps(result), encoding="utf-8")
+        print(f"{run.file}: {reached(result):.3f}, {result['seconds']} s", flush=True)
+    results = {r: json.loads(f.read_text("utf-8")) for r, f in files.items() if f.exists()}
+    for name, text in draw(results, designs, options.steps).items():
         (options.output / name).write_text(text, encoding="utf-8")
-    (options.output / "numbers.tsv").write_text(table(tried | more), encoding="utf-8")
-    print(f"{len(tried | more)} networks; drawn in {options.output}")
+    (options.output / "numbers.tsv").write_text(table(results), encoding="utf-8")
+    print(f"{len(results)} of {len(files)} networks; drawn in {options.output}")
 
 
 if __name__ == "__main__":
