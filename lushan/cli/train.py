@@ -182,7 +182,10 @@ def _listener(bars: ExitStack, language: str) -> Any:
                 file=sys.stderr,
             )
 
-    return Listener(look, on_check, on_step, on_epoch)
+    def on_notice(notice: LushanError) -> None:
+        report(notice, language)
+
+    return Listener(look, on_check, on_notice, on_step, on_epoch)
 
 
 def _problems(check: PictureCheck, root: Path) -> list[LushanError]:

@@ -1,7 +1,7 @@
 """Curves and the confusion matrix as SVG, drawn by hand: no plotting library is needed for that.
 
-The drawings have no background: they are for light and dark pages. Texts are in the reader's
-language, ``TEXTS``.
+``draw_panels`` draws curves of anything; the others draw what a run has, with texts in the reader's
+language, ``TEXTS``. The drawings have no background: they are for light and dark pages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -59,7 +60,46 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 300, 200, 60, 40, 80
 _NAMED_CLASSES = 40  # with more, their names would not be legible beside the matrix
 _MATRIX = 560  # pixels
 
-Points = Sequence[tuple[float, float]]
+Points: TypeAlias = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes, and ``curves`` by name: three names at most, with lines (x, y) of each.
+
+    x goes from ``first`` to ``last``. y goes around all values, or around the two of ``limits``:
+    what is beyond lies on the edge. With ``logarithmic`` y goes by powers of ten, and what is not
+    positive is left out.
+    """
+
+    title: str
+    curves: Mapping[str, Sequence[Points]]
+    x_title: str
+    last: float
+    first: float = 0
+    limits: tuple[float, float] | None = None
+    logarithmic: bool = False
+
+
+def draw_panels(
+    panels: Sequence[Panel], columns: int, *, width: float = 190, height: float = 110
+) -> str:
+    """Return the drawing of ``panels`` in rows of ``columns``, with one legend, the first's.
+
+    ``width`` and ``height`` are those of each panel's axes, in pixels.
+    """
+    across, down = width + _LEFT + 5, height + 75
+    body = []
+    for place, panel in enumerate(panels):
+        row, column = divmod(place, columns)
+        body.append(
+            _panel(panel, _Frame(_LEFT + across * column, _TOP + down * row, width, height))
+        )
+    x, y = _LEFT, _TOP + down * math.ceil(len(panels) / columns)
+    for colour, name in zip("abc", panels[0].curves if panels else (), strict=False):
+        body.append(_key(colour, name, x, y))
+        x += 60 + _text_width(name)
+    return _svg(_LEFT + across * columns - 35, y + 15, "\n".join(body))
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], lang: str) -> str:
@@ -88,12 +128,16 @@ def draw_curves(records: Sequence[Mapping[str, Any]], lang: str) -> str:
         ),
         (texts["rate"], {"": [(x, y) for x, y in rates if x <= last]}),
     )
+    body = []
+    for place, (title, curves) in enumerate(panels):
+        frame = _Frame(_LEFT + place * (_WIDTH + _GAP), _TOP, _WIDTH, _HEIGHT)
+        lines = {name: [points] for name, points in curves.items()}
+        body.append(_panel(Panel(title, lines, texts["epoch"], last), frame))
+        for row, (colour, name) in enumerate(zip("abc", curves, strict=False)):
+            if name:
+                body.append(_key(colour, name, frame.left, frame.bottom + 40 + 18 * row))
     width, height = len(panels) * (_WIDTH + _GAP) + _LEFT, _TOP + _HEIGHT + 110
-    body = "\n".join(
-        _panel(title, curves, _LEFT + place * (_WIDTH + _GAP), last, texts["epoch"])
-        for place, (title, curves) in enumerate(panels)
-    )
-    return _svg(width, height, body)
+    return _svg(width, height, "\n".join(body))
 
 
 def draw_confusion(confusion: npt.NDArray[np.int64], names: Sequence[str], lang: str) -> str:
@@ -144,45 +188,86 @@ def _matrix_picture(confusion: npt.NDArray[np.int64]) -> str:
     return data_address(Image.fromarray(colours.round().astype(np.uint8)))
 
 
-def _panel(title: str, curves: Mapping[str, Points], left: float, last: float, x_title: str) -> str:
-    values = [value for points in curves.values() for _, value in points]
-    ticks = _ticks(min(values, default=0.0), max(values, default=1.0))
+@dataclass(frozen=True)
+class _Frame:
+    """Where a panel's axes are on the drawing."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+
+def _panel(panel: Panel, frame: _Frame) -> str:
+    left, bottom = frame.left, frame.bottom
+    curves = {
+        name: [_heights(panel, line) for line in lines] for name, lines in panel.curves.items()
+    }
+    values = [y for lines in curves.values() for line in lines for _, y in line]
+    ends = panel.limits or (0, 0)
+    if panel.limits is None:
+        ends = min(values, default=0.0), max(values, default=1.0)
+    elif panel.logarithmic:
+        ends = math.log10(ends[0]), math.log10(ends[1])
+    ticks = _ticks(ends[0], ends[1], finest=1 if panel.logarithmic else 0)
     low, high = ticks[0], ticks[-1]
-    bottom = _TOP + _HEIGHT
 
     def place(point: tuple[float, float]) -> str:
-        x = left + _WIDTH * point[0] / last
-        y = bottom - _HEIGHT * (point[1] - low) / (high - low)
+        x = left + frame.width * (point[0] - panel.first) / max(1e-9, panel.last - panel.first)
+        y = bottom - frame.height * (min(high, max(low, point[1])) - low) / (high - low)
         return f"{x:.1f} {y:.1f}"
 
-    parts = [f'<text x="{left}" y="{_TOP - 16}" font-weight="bold">{escape(title)}</text>']
+    parts = [
+        f'<text x="{left}" y="{frame.top - 16}" font-weight="bold">{escape(panel.title)}</text>'
+    ]
     for tick in ticks:
-        y = bottom - _HEIGHT * (tick - low) / (high - low)
-        parts.append(f'<path class="grid" d="M{left} {y:.1f}h{_WIDTH}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for x, anchor, number in ((left, "start", 0), (left + _WIDTH, "end", last)):
-        parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="{anchor}">{number:g}</text>')
-    parts.append(
-        f'<text x="{left + _WIDTH / 2}" y="{bottom + 18}" text-anchor="middle">'
-        f"{escape(x_title)}</text>"
-    )
-    for row, (colour, (name, points)) in enumerate(zip("abc", curves.items(), strict=False)):
-        if points:
+        y = bottom - frame.height * (tick - low) / (high - low)
+        text = _power(tick) if panel.logarithmic else f"{tick:g}"
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}h{frame.width}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for x, anchor, text in (
+        (left, "start", f"{panel.first:g}"),
+        (left + frame.width / 2, "middle", panel.x_title),
+        (left + frame.width, "end", f"{panel.last:g}"),
+    ):
+        parts.append(
+            f'<text x="{x}" y="{bottom + 18}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
+    for colour, lines in zip("abc", curves.values(), strict=False):
+        for points in filter(None, lines):
             line = "L".join(map(place, points if len(points) > 1 else [points[0]] * 2))
             parts.append(f'<path class="{colour} line" stroke-linecap="round" d="M{line}"/>')
-        if name:
-            y = bottom + 40 + 18 * row
-            parts.append(
-                f'<path class="{colour} line" d="M{left} {y - 4}h24"/>'
-                f'<text class="{colour}" x="{left + 32}" y="{y}">{escape(name)}</text>'
-            )
     return "\n".join(parts)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return three to seven round numbers in equal steps around all values."""
+def _key(colour: str, name: str, x: float, y: float) -> str:
+    """Return an entry of a legend."""
+    return (
+        f'<path class="{colour} line" d="M{x} {y - 4}h24"/>'
+        f'<text class="{colour}" x="{x + 32}" y="{y}">{escape(name)}</text>'
+    )
+
+
+def _heights(panel: Panel, points: Points) -> Points:
+    """Return points whose y counts as high as it is drawn."""
+    if not panel.logarithmic:
+        return points
+    return [(x, math.log10(y)) for x, y in points if y > 0]
+
+
+def _power(exponent: float) -> str:
+    """Return a power of ten as one writes it."""
+    return "10" + f"{exponent:.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _ticks(low: float, high: float, finest: float = 0) -> list[float]:
+    """Return three to seven round numbers in equal steps, ``finest`` or more, around all values."""
     span = max(high - low, abs(high) * 1e-3, 1e-12)
-    rough = span / 5
+    rough = max(span / 5, finest)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first, last = math.floor(low / step), math.ceil(high / step)

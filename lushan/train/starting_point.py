@@ -95,7 +95,7 @@ def starting_weights(settings: Settings, start: StartingPoint) -> dict[str, Arra
     original = _original(settings)
     if original is None:
         return weights
-    if original.labels.names == start.config.label_names:
+    if _same_classes(original, start):
         ours = theirs = ""
     else:
         ours, theirs = f"{start.network.classifier}.", f"{original.network.classifier}."
@@ -115,9 +115,28 @@ def starting_weights(settings: Settings, start: StartingPoint) -> dict[str, Arra
     return weights | arrays
 
 
+def new_classifier(settings: Settings, start: StartingPoint) -> UsageError | None:
+    """Return what there is to say of ``init`` where its classifier is not taken over, else None."""
+    original = _original(settings)
+    if original is None or _same_classes(original, start):
+        return None
+    return UsageError(
+        "{init}: its {theirs} classes are not these {ours}: the classifier {name} begins anew; all "
+        "other weights are taken over",
+        init=settings.init,
+        theirs=len(original.labels),
+        ours=start.config.num_classes,
+        name=start.network.classifier,
+    )
+
+
 def absolute(init: str | None) -> str | None:
     """Return weights that lie on disk by their absolute path: a run may be resumed elsewhere."""
     return str(Path(init).resolve()) if init is not None and Path(init).exists() else init
+
+
+def _same_classes(original: Model, start: StartingPoint) -> bool:
+    return original.labels.names == start.config.label_names
 
 
 def _original(settings: Settings) -> Model | None:

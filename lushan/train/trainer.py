@@ -17,7 +17,7 @@ import numpy as np
 from lushan import __version__
 from lushan.cores import thread_count
 from lushan.engines import DEFAULT_ENGINE
-from lushan.errors import PictureError, UsageError
+from lushan.errors import LushanError, PictureError, UsageError
 from lushan.models.config import ModelConfig
 from lushan.models.zoo import load_model
 from lushan.text import first_few
@@ -49,7 +49,12 @@ from lushan.train.run_folder import (
 )
 from lushan.train.sampling import inverse_class_weights
 from lushan.train.settings import Settings
-from lushan.train.starting_point import StartingPoint, configure, starting_weights
+from lushan.train.starting_point import (
+    StartingPoint,
+    configure,
+    new_classifier,
+    starting_weights,
+)
 from lushan.train.validation import Validation
 
 CACHE_BYTES = 2 * 2**30
@@ -74,6 +79,7 @@ class Listener:
 
     on_pictures: Callable[[int, int], None] = lambda done, total: None
     on_check: Callable[[PictureCheck, Path], None] = lambda check, root: None
+    on_notice: Callable[[LushanError], None] = lambda notice: None
     on_step: Callable[[Progress, Task], None] = lambda progress, task: None
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda record: None
 
@@ -147,6 +153,9 @@ def train(
     )
     initial = starting_weights(settings, start) if record is None else None
     if record is None:
+        notice = new_classifier(settings, start)
+        if notice is not None:
+            listener.on_notice(notice)
         folder = RunFolder.create(output, _record(settings, start.config, data))
     else:
         folder, _ = RunFolder.open(output)

@@ -57,6 +57,29 @@ def test_every_verb_takes_the_result(run, data: Path, config: Path, tmp_path: Pa
     assert "的训练" in (output / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_model_of_other_classes_gets_a_new_classifier(
+    run, data: Path, config: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("train", data, "--config", config, "-o", first, "--epochs", 1).status == 0
+    again = run("train", data, "--init", first, "-o", second, "--epochs", 1, "--batch", 8)
+    assert "begins anew" not in again.err
+    (data / "red").rename(data / "rouge")
+    for lang, text in (
+        ("en", f"lushan: {first}: its 3 classes are not these 3: the classifier fc begins anew"),
+        ("zh", "分类层 fc 从头训练，其余权重全部沿用"),
+    ):
+        output = tmp_path / lang
+        options = ("--init", first, "--epochs", 1, "--batch", 8, "--lang", lang)
+        result = run("train", data, "-o", output, *options)
+        assert (result.status, result.err.count(text)) == (0, 1), result.err
+        # Told once, where the run begins.
+        assert text not in run("train", "-o", output, "--resume", "--lang", lang).err
+    configs = [json.loads((path / "config.json").read_text()) for path in (first, tmp_path / "en")]
+    assert configs[0]["pretrained_cfg"] == configs[1]["pretrained_cfg"]
+    assert configs[1]["label_names"] == ["blue", "green", "rouge"]
+
+
 def test_options_win_over_the_file(run, data: Path, config: Path, tmp_path: Path) -> None:
     options = (
         "--epochs", 1, "--batch", 6, "--size", 10, "--learning-rate", 0.01, "--seed", 9,
