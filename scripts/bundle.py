@@ -5,7 +5,8 @@ Run: python scripts/bundle.py RUN NAME --evaluate DIR [--size 64]
 RUN is a model folder that ``lushan train`` wrote, DIR has labelled pictures that it was not trained
 on. The weights are stored as float16; what is counted on DIR are the answers of these, and they are
 noted in ``config.json`` as "evaluation". ``--size`` is the side of the pictures that it recognises,
-where that is not the side it was trained on. The model card, README.md beside it, is for people to write.
+where that is not the side it was trained on. The model card, README.md beside it, is for people to
+write.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lushan.models.zoo import bundled_folder, load_model
 
 
 def main() -> None:
+    """Write the model folder, count its answers, and note the counts in it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
