@@ -137,17 +137,6 @@ class Recognizer:
         pixels, report = self.prepare(source)
         return self.answer(self.scores(pixels[None])[0], report, top, lang)
 
-    def name(
-        self,
-        scores: npt.NDArray[np.float32],
-        report: InputReport,
-        *,
-        top: int | None = None,
-        lang: str = "en",
-    ) -> Predictions:
-        """Return the answer that ``scores`` [classes] are, as ``classify`` does."""
-        return self._answer(scores, report, self._check(top, lang), lang)
-
     def classify_many(
         self,
         sources: Iterable[Source],

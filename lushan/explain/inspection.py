@@ -83,7 +83,9 @@ class Inspection:
 
     def predictions(self, *, top: int | None = None, lang: str = "en") -> Predictions:
         """Return the answer, as ``Recognizer.classify`` does."""
-        return self.recognizer.name(self.scores, self.report, top=top, lang=lang)
+        recognizer = self.recognizer
+        wanted = recognizer.check_top(top, lang)
+        return recognizer.answer(self.scores, self.report, wanted, lang)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape that a value has for this picture, [H, W, C] or [C], without it."""
