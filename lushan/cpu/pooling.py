@@ -77,6 +77,22 @@ class PoolingKernel:
         return emitter(self, KernelEmitter(name, target)).emit()
 
 
+def real_pixels(
+    e: KernelEmitter, kernel: PoolingKernel, place: Value, axis: int, size: Value
+) -> tuple[Value, Value]:
+    """Return the first real row (or column) of the window at ``place``, and where they end."""
+    start = e.sub(e.mul(place, kernel.stride[axis]), kernel.padding[axis])
+    return e.greater(start, 0), e.lesser(e.add(start, kernel.kernel[axis]), size)
+
+
+def averaged_pixels(e: KernelEmitter, kernel: PoolingKernel, *real: tuple[Value, Value]) -> Value:
+    """Return a vector of how many pixels a mean is of, given the ``real`` rows and columns."""
+    if kernel.count_include_pad:
+        return e.splat(float(math.prod(kernel.kernel)))
+    count = e.mul(*(e.sub(last, first) for first, last in real))
+    return e.splat(e.builder.sitofp(count, F32))
+
+
 @dataclass(frozen=True)
 class _Real:
     """The real pixels of a window: its first row and the one after its last; columns likewise."""
@@ -110,14 +126,14 @@ class _Window:
 
     def _row(self, image: Value, y: Value) -> None:
         e, channels = self.e, self.kernel.channels
-        rows = self._real(y, 0, e.argument(Argument.HEIGHT))
+        rows = real_pixels(e, self.kernel, y, 0, e.argument(Argument.HEIGHT))
         x = image_pointer(e, Argument, "X", image, self.element)
         y_row = row_pointer(e, Argument, "Y", image, y, self.element)
         switches = row_pointer(e, Argument, "SWITCHES", image, y) if self.kernel.switches else None
         width = e.argument(Argument.WIDTH)
 
         def column(place: Value) -> None:
-            window = _Real(rows, self._real(place, 1, width))
+            window = _Real(rows, real_pixels(e, self.kernel, place, 1, width))
 
             def group(first: Value, pieces: Sequence[Piece]) -> None:
                 kept = self._slide(x, window, first, pieces)
@@ -127,12 +143,6 @@ class _Window:
             each_group(e, channels, CHANNEL_VECTORS, group)
 
         e.loop(0, e.argument(Argument.OUTPUT_WIDTH), column)
-
-    def _real(self, place: Value, axis: int, size: Value) -> tuple[Value, Value]:
-        """Return the first real row (or column) of the window at ``place``, and where they end."""
-        e, kernel = self.e, self.kernel
-        start = e.sub(e.mul(place, kernel.stride[axis]), kernel.padding[axis])
-        return e.greater(start, 0), e.lesser(e.add(start, kernel.kernel[axis]), size)
 
     def _slide(self, x: Value, window: _Real, first: Value, pieces: Sequence[Piece]) -> list[Value]:
         """Return what is kept of all real pixels of one window."""
@@ -254,14 +264,11 @@ class _Average(_Window):
         self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
     ) -> None:
         """Divide by the pixels of the window, or by its real ones, and store."""
-        e, b = self.e, self.e.builder
-        if self.kernel.count_include_pad:
-            count = e.splat(float(math.prod(self.kernel.kernel)))
-        else:
-            real = e.mul(*(e.sub(last, first) for first, last in (window.rows, window.columns)))
-            count = e.splat(b.sitofp(real, F32))
+        e = self.e
+        count = averaged_pixels(e, self.kernel, window.rows, window.columns)
         for (place, used), total in zip(pieces, kept, strict=True):
-            e.store(b.fdiv(total, count), output.y, e.add(output.at, place), lanes=used)
+            mean = e.builder.fdiv(total, count)
+            e.store(mean, output.y, e.add(output.at, place), lanes=used)
 
 
 def max_pooling_tasks(
@@ -303,13 +310,9 @@ def average_pooling_tasks(
     target: Target,
 ) -> list[Task]:
     """Write the mean of each window of x to y; ``padding`` is (top, bottom, left, right)."""
+    edges = (padding[0], padding[2])
     pooling = PoolingKernel(
-        "average",
-        kernel,
-        stride,
-        (padding[0], padding[2]),
-        x.shape[3],
-        count_include_pad=count_include_pad,
+        "average", kernel, stride, edges, x.shape[3], count_include_pad=count_include_pad
     )
     return [_task(pooling, {"X": x, "Y": y})]
 

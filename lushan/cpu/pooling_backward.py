@@ -12,6 +12,7 @@ from enum import IntEnum, auto
 
 from lushan.cpu import task
 from lushan.cpu.emit import F32, I64, KernelEmitter, Value
+from lushan.cpu.pooling import PoolingKernel, averaged_pixels, real_pixels
 from lushan.cpu.rows import (
     Piece,
     each_group,
@@ -86,35 +87,23 @@ class MaxPoolingBackwardKernel:
 
 @dataclass(frozen=True)
 class AveragePoolingBackwardKernel:
-    """Adds its share of each gradient to every pixel of the window; ``padding`` is (top, left)."""
+    """Adds its share of each gradient to every pixel of the window of ``pooling``."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    channels: int
-    count_include_pad: bool
+    pooling: PoolingKernel
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         e = KernelEmitter(name, target)
-        b, channels = e.builder, self.channels
-
-        def real(place: Value, axis: int, size: Value) -> tuple[Value, Value]:
-            start = e.sub(e.mul(place, self.stride[axis]), self.padding[axis])
-            return e.greater(start, 0), e.lesser(e.add(start, self.kernel[axis]), size)
+        b, channels = e.builder, self.pooling.channels
 
         def line(image: Value, y: Value) -> None:
             grad_x = image_pointer(e, Argument, "Y", image)
             grad_y = row_pointer(e, Argument, "X", image, y)
-            rows = real(y, 0, e.argument(Argument.HEIGHT))
+            rows = real_pixels(e, self.pooling, y, 0, e.argument(Argument.HEIGHT))
 
             def pixel(place: Value) -> None:
-                columns = real(place, 1, e.argument(Argument.WIDTH))
-                if self.count_include_pad:
-                    count = e.splat(float(self.kernel[0] * self.kernel[1]))
-                else:
-                    seen = e.mul(*(e.sub(last, first) for first, last in (rows, columns)))
-                    count = e.splat(b.sitofp(seen, F32))
+                columns = real_pixels(e, self.pooling, place, 1, e.argument(Argument.WIDTH))
+                count = averaged_pixels(e, self.pooling, rows, columns)
 
                 def group(first: Value, pieces: Sequence[Piece]) -> None:
                     # The last pieces may lie over each other: everything is added, then stored.
@@ -283,10 +272,10 @@ def average_pooling_backward_tasks(
     """Write the gradient of average pooling to grad_x."""
     arguments, chunks = _by_pictures(grad_y, grad_x)
     edges = (padding[0], padding[2])
-    pooling = AveragePoolingBackwardKernel(
-        kernel, stride, edges, grad_x.shape[3], count_include_pad
+    pooling = PoolingKernel(
+        "average", kernel, stride, edges, grad_x.shape[3], count_include_pad=count_include_pad
     )
-    return [Task(pooling, arguments, chunks)]
+    return [Task(AveragePoolingBackwardKernel(pooling), arguments, chunks)]
 
 
 def global_average_pooling_backward_tasks(grad_y: Plane, grad_x: Plane) -> list[Task]:
