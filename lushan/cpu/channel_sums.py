@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Literal, TypeAlias
 
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from lushan.cpu import task
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.rows import Piece, each_group, plane_arguments, row_pointer
 from lushan.cpu.target import Target
-from lushan.cpu.task import Plane, Task
+from lushan.cpu.task import Place, Plane, Task
 from lushan.cpu.tiling import SUM_SLICES, SUM_VECTORS
 
 F64 = ir.DoubleType()
+Mean: TypeAlias = "Place | NDArray[np.float32]"
 DOUBLE = 2  # float32 that a float64 takes the room of
 
 # What is summed: x; x and x²; g and g·(x − mean); g·x where x is negative.
@@ -36,7 +39,7 @@ class Argument(IntEnum):
     PARTIAL = 0  # and PARTIAL + 1: float64 [slices, sums, C]
     X = 2  # and X + 1
     GRADIENT = 4  # and GRADIENT + 1
-    MEAN = 6  # and MEAN + 1: float32 [C]
+    MEAN = 6  # and MEAN + 1, unless it is a parameter: float32 [C]
     X_ROW = 8
     X_IMAGE = auto()
     GRADIENT_ROW = auto()
@@ -49,10 +52,11 @@ class Argument(IntEnum):
 
 @dataclass(frozen=True)
 class ChannelSumsKernel:
-    """Sums of one kind over the rows of a slice."""
+    """Sums of one kind over the rows of a slice; ``given`` says that the mean is a parameter."""
 
     kind: Kind
     channels: int
+    given: bool = False
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
@@ -63,7 +67,9 @@ class ChannelSumsKernel:
         first = e.mul(e.chunk, e.argument(a.ROWS_PER_CHUNK))
         last = e.lesser(e.add(first, e.argument(a.ROWS_PER_CHUNK)), e.argument(a.ROWS))
         per_image, width = e.argument(a.ROWS_PER_IMAGE), e.argument(a.WIDTH)
-        mean = e.pointer(a.MEAN) if self.kind == "gradient" else None
+        mean = None
+        if self.kind == "gradient":
+            mean = e.absolute(a.MEAN) if self.given else e.pointer(a.MEAN)
         names = ("X",) if self.kind in ("sum", "moments") else ("X", "GRADIENT")
 
         def group(start: Value, pieces: Sequence[Piece]) -> None:
@@ -139,12 +145,21 @@ def joined(e: KernelEmitter, partial: Value, slices: Value, size: Value, used: i
     return total
 
 
+def two_sums(
+    e: KernelEmitter, partial: Value, channels: int, slices: Value, place: Value, used: int
+) -> list[Value]:
+    """Return both sums of some channels, of slices [2, C]."""
+    starts = [e.offset(partial, e.add(place, which * channels)) for which in range(2)]
+    return [joined(e, start, slices, e.integer(2 * channels), used) for start in starts]
+
+
 def sums_task(
-    kind: Kind, x: Plane, name: str, gradient: Plane | None = None, mean: Plane | None = None
+    kind: Kind, x: Plane, name: str, gradient: Plane | None = None, mean: Mean | None = None
 ) -> tuple[Task, Plane, int]:
     """Return the task of the sums of slices, the plane that it writes, and the number of slices.
 
-    The plane, called ``name``, has float64 [slices, sums, C]. ``mean`` is a plane of [C].
+    The plane, called ``name``, has float64 [slices, sums, C]. ``mean`` is a place of [C], or a
+    parameter.
     """
     n, h, w, c = x.shape
     count = _SUMS[kind]
@@ -161,8 +176,9 @@ def sums_task(
         Argument.ROWS_PER_CHUNK: each,
     }
     if mean is not None:
-        arguments[Argument.MEAN] = mean.at()
-    return Task(ChannelSumsKernel(kind, c), arguments, slices), partial, slices
+        arguments[Argument.MEAN] = mean
+    kernel = ChannelSumsKernel(kind, c, isinstance(mean, np.ndarray))
+    return Task(kernel, arguments, slices), partial, slices
 
 
 class TotalArgument(IntEnum):

@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lushan.cpu.activation_backward import activation_backward_tasks, prelu_backward_tasks
-from lushan.cpu.batch_norm_training import (
-    batch_norm_backward_tasks,
-    batch_norm_training_tasks,
-    parameter_tasks,
-)
+from lushan.cpu.batch_norm_backward import batch_norm_backward_tasks
+from lushan.cpu.batch_norm_training import batch_norm_training_tasks
 from lushan.cpu.channel_sums import channel_sum_tasks
 from lushan.cpu.convolution import Epilogue, convolution_task
 from lushan.cpu.convolution_backward import weight_gradient_tasks
@@ -37,7 +34,6 @@ from lushan.cpu.sgd import (
     sgd_tasks,
 )
 from lushan.cpu.sliding import Geometry
-from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.cpu.transposed_convolution import (
     transposed_convolution_kernel,
@@ -169,30 +165,12 @@ def _batch_norm_backward(context: Context, node: Node) -> Lowering:
     grad_y, x = (context.planes[name] for name in node.inputs[:2])
     grad_x, grad_weight, grad_bias = (context.planes[name] for name in node.outputs)
     given = node.operator == "batch_norm_backward"
-    copies: list[Task] = []
-    temporaries: list[Plane] = []
-    statistics = []
-    for name in node.inputs[3:]:
-        if name in context.planes:
-            statistics.append(context.planes[name])
-            continue
-        array = context.packer.array(name)
-        plane = Plane(f"{node.name} {name}", (1, 1, 1, array.size))
-        copies += parameter_tasks(array, plane)
-        temporaries.append(plane)
-        statistics.append(plane)
-    mean, variance = statistics
-    tasks, more = batch_norm_backward_tasks(
-        grad_y,
-        x,
-        (grad_x, grad_weight, grad_bias),
-        context.packer.array(node.inputs[2]),
-        (mean, variance),
-        given=given,
-        after=bool(copies),
-        **options,
-    )
-    return [*copies, *tasks], [*temporaries, *more]
+    statistics: Any = [
+        context.packer.array(name) if given else context.planes[name] for name in node.inputs[3:]
+    ]
+    weight = context.packer.array(node.inputs[2])
+    outputs = (grad_x, grad_weight, grad_bias)
+    return batch_norm_backward_tasks(grad_y, x, outputs, weight, statistics, **options)
 
 
 def _activation_backward(context: Context, node: Node) -> Lowering:
