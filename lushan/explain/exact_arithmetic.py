@@ -31,8 +31,10 @@ from lushan.explain.features import pooling_switches
 from lushan.explain.inspection import FloatArray, Inspection
 from lushan.graph.executor import Array
 from lushan.graph.ir import Node
+from lushan.graph.shape_rules import window_of
 from lushan.models.resnet_graph import INPUT
 from lushan.reference.geometry import Window, window
+from lushan.reference.pooling import pooling_window
 
 
 @dataclass(frozen=True)
@@ -207,12 +209,7 @@ def _convolution(cell: _Cell) -> dict[str, Any]:
     _, weight, *others = cell.node.inputs
     array = cell.weights[weight]
     kernel = np.ascontiguousarray(array[cell.channel])
-    slide = window(
-        kernel.shape[:2],
-        stride=options["stride"],
-        padding=options["padding"],
-        dilation=options["dilation"],
-    )
+    slide = window_of(cell.node, kernel.shape[:2])
     each = kernel.shape[2]
     first = cell.channel // (len(array) // options["groups"]) * each
     cut = _cut(cell.x[..., first : first + each], slide, cell.place)
@@ -239,7 +236,7 @@ def _pooling(cell: _Cell) -> dict[str, Any]:
     if cell.node.operator == "global_average_pooling":
         slide = window(plane.shape[:2])
     else:
-        slide = window(options["kernel"], stride=options["stride"], padding=options["padding"])
+        slide = pooling_window(options["kernel"], options["stride"], options["padding"])
     terms = {"source": cell.source, **_cut(plane, slide, cell.place)}
     kernel = np.zeros((*slide.kernel, 1), np.float32)
     if cell.node.operator == "max_pooling":

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple, cast
 
 from lushan.errors import UsageError
 from lushan.graph.ir import Graph, Node
+from lushan.graph.shape_rules import window_of
 from lushan.reference.geometry import Window, window
+from lushan.reference.pooling import pooling_window
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are not in it
 
@@ -128,14 +130,9 @@ def _window(graph: Graph, node: Node) -> Window:
     if node.operator in ("convolution", "fused_convolution"):
         shapes = {value.name: value.type.shape for value in graph.parameters}
         kernel = cast("tuple[int, int]", shapes[node.inputs[1]][1:3])
-        return window(
-            kernel,
-            stride=options["stride"],
-            padding=options["padding"],
-            dilation=options["dilation"],
-        )
+        return window_of(node, kernel)
     if node.operator in ("max_pooling", "average_pooling"):
-        return window(options["kernel"], stride=options["stride"], padding=options["padding"])
+        return pooling_window(options["kernel"], options["stride"], options["padding"])
     if node.operator == "zero_padding_shortcut":
         return window(1, stride=options["stride"])
     raise UsageError(

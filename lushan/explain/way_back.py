@@ -39,10 +39,10 @@ from lushan.errors import UsageError
 from lushan.graph.autodiff import Backward, Rule
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
+from lushan.graph.shape_rules import window_of
 from lushan.graph.verify import infer_types
 from lushan.graph.weights import Factors, New, derived, factors_of
 from lushan.passes.fold_batch_norm import fold_batch_norm
-from lushan.reference.geometry import window
 
 SIGNAL = "signal"  # the input of a way back: what starts at its first layer, in that layer's shape
 
@@ -133,12 +133,7 @@ def _convolution(
 ) -> None:
     x, weight = node.inputs[:2]
     options: dict[str, Any] = node.options
-    slide = window(
-        cast("tuple[int, int]", back.types[weight].shape[1:3]),
-        stride=options["stride"],
-        padding=options["padding"],
-        dilation=options["dilation"],
-    )
+    slide = window_of(node, cast("tuple[int, int]", back.types[weight].shape[1:3]))
     down, across = (side - 1 for side in slide.effective_kernel)
     top, bottom, left, right = slide.padding
     padding = (down - top, down - bottom, across - left, across - right)

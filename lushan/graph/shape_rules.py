@@ -82,7 +82,8 @@ def kernel(node: Node, types: Types) -> tuple[int, int, int, int]:
     return a, kh, kw, b
 
 
-def _window(node: Node, kernel: tuple[int, int]) -> Window:
+def window_of(node: Node, kernel: tuple[int, int]) -> Window:
+    """Return the window that a convolution slides; ``kernel`` is its height and width."""
     options = node.options
     return window(
         kernel,
@@ -100,7 +101,7 @@ def convolution(node: Node, types: Types) -> list[TensorType]:
     groups = cast("int", node.options["groups"])
     if _differ(channels, per_group * groups) or oc % groups:
         raise _wrong_groups(node, types)
-    size = _window(node, (kh, kw)).output_size(h, w)
+    size = window_of(node, (kh, kw)).output_size(h, w)
     return [TensorType((n, *size, oc), types[0].dtype)]
 
 
@@ -129,7 +130,7 @@ def transposed_convolution(node: Node, types: Types) -> list[TensorType]:
     if _differ(channels, ic) or ic % groups:
         raise _wrong_groups(node, types)
     extra = cast("tuple[int, int]", options["output_padding"])
-    size = _window(node, (kh, kw)).transposed_size(h, w, extra)
+    size = window_of(node, (kh, kw)).transposed_size(h, w, extra)
     return [TensorType((n, *size, per_group * groups), types[0].dtype)]
 
 
