@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lushan.errors import UsageError
+from lushan.errors import LushanError, UsageError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.graph.verify import infer_types
@@ -85,17 +85,24 @@ def configure(
     )
 
 
-def starting_weights(settings: Settings, start: StartingPoint) -> dict[str, Array]:
+def starting_weights(
+    settings: Settings,
+    start: StartingPoint,
+    *,
+    tell: Callable[[LushanError], None] = lambda notice: None,
+) -> dict[str, Array]:
     """Return the weights to begin with, float32 by name: by the seed, or those of ``init``.
 
-    The classifier of ``init`` is kept where it has the same classes in the same order. Raises
-    ModelError or UsageError where ``init`` cannot be had, or is of another network.
+    The classifier of ``init`` is kept where it has the same classes in the same order; ``tell`` is
+    told where it is not. Raises ModelError or UsageError where ``init`` cannot be had, or is of
+    another network.
     """
     weights = initial_weights(start.graph, seed=settings.seed)
     original = _original(settings)
     if original is None:
         return weights
-    if _same_classes(original, start):
+    same_classes = original.labels.names == start.config.label_names
+    if same_classes:
         ours = theirs = ""
     else:
         ours, theirs = f"{start.network.classifier}.", f"{original.network.classifier}."
@@ -112,31 +119,23 @@ def starting_weights(settings: Settings, start: StartingPoint) -> dict[str, Arra
             count=len(wrong),
             names=first_few(wrong),
         )
+    if not same_classes:
+        tell(
+            UsageError(
+                "{init}: its {theirs} classes are not these {ours}: the classifier {name} begins "
+                "anew; all other weights are taken over",
+                init=settings.init,
+                theirs=len(original.labels),
+                ours=start.config.num_classes,
+                name=start.network.classifier,
+            )
+        )
     return weights | arrays
-
-
-def new_classifier(settings: Settings, start: StartingPoint) -> UsageError | None:
-    """Return what there is to say of ``init`` where its classifier is not taken over, else None."""
-    original = _original(settings)
-    if original is None or _same_classes(original, start):
-        return None
-    return UsageError(
-        "{init}: its {theirs} classes are not these {ours}: the classifier {name} begins anew; all "
-        "other weights are taken over",
-        init=settings.init,
-        theirs=len(original.labels),
-        ours=start.config.num_classes,
-        name=start.network.classifier,
-    )
 
 
 def absolute(init: str | None) -> str | None:
     """Return weights that lie on disk by their absolute path: a run may be resumed elsewhere."""
     return str(Path(init).resolve()) if init is not None and Path(init).exists() else init
-
-
-def _same_classes(original: Model, start: StartingPoint) -> bool:
-    return original.labels.names == start.config.label_names
 
 
 def _original(settings: Settings) -> Model | None:

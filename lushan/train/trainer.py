@@ -49,12 +49,7 @@ from lushan.train.run_folder import (
 )
 from lushan.train.sampling import inverse_class_weights
 from lushan.train.settings import Settings
-from lushan.train.starting_point import (
-    StartingPoint,
-    configure,
-    new_classifier,
-    starting_weights,
-)
+from lushan.train.starting_point import StartingPoint, configure, starting_weights
 from lushan.train.validation import Validation
 
 CACHE_BYTES = 2 * 2**30
@@ -151,11 +146,9 @@ def train(
     factory = program_factory(
         start.graph, settings, engine=machine.training_engine, threads=machine.threads
     )
-    initial = starting_weights(settings, start) if record is None else None
+    initial = None
     if record is None:
-        notice = new_classifier(settings, start)
-        if notice is not None:
-            listener.on_notice(notice)
+        initial = starting_weights(settings, start, tell=listener.on_notice)
         folder = RunFolder.create(output, _record(settings, start.config, data))
     else:
         folder, _ = RunFolder.open(output)
