@@ -25,7 +25,9 @@ from lushan.cli.options import (
 from lushan.errors import LushanError, MissingExtraError, UsageError
 from lushan.models.zoo import load_model
 from lushan.recognizer import Recognizer
+from lushan.serve.limits import MIB, Limits  # needs none of the extra
 
+_DEFAULT = Limits()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -56,25 +58,25 @@ def serve(
     ] = None,
     max_batch: Annotated[
         int, typer.Option("--max-batch", min=1, max=1024, help="Pictures run at once, at most.")
-    ] = 16,
+    ] = _DEFAULT.max_batch,
     max_delay_ms: Annotated[
         float,
         typer.Option(
             "--max-delay-ms", min=0, help="How long a picture waits for others on their way."
         ),
-    ] = 2.0,
+    ] = 1e3 * _DEFAULT.max_delay,
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Pictures admitted at once; others get a 503.")
-    ] = 128,
+    ] = _DEFAULT.queue,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.001, help="Seconds to answer a request in.")
-    ] = 10.0,
+    ] = _DEFAULT.timeout,
     max_body_mb: Annotated[
         int, typer.Option("--max-body-mb", min=1, max=1024, help="Size of a request, in MiB.")
-    ] = 32,
+    ] = _DEFAULT.max_body // MIB,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", min=1, help="Pixels of a picture, at most.")
-    ] = 50_000_000,
+    ] = _DEFAULT.max_pixels,
     threads: ThreadsOption = None,
     lang: LanguageOption = None,
 ) -> None:
@@ -96,7 +98,7 @@ def serve(
             max_delay=max_delay_ms / 1e3,
             queue=queue,
             timeout=timeout,
-            max_body=max_body_mb << 20,
+            max_body=max_body_mb * MIB,
             max_pixels=max_pixels,
         )
 
@@ -115,7 +117,6 @@ def _serve(
     try:
         from lushan.serve.app import Service
         from lushan.serve.guard import LOCAL, ApiKeys, is_local
-        from lushan.serve.limits import Limits
         from lushan.serve.run import address_of, bind, run
     except ModuleNotFoundError as error:
         raise MissingExtraError(

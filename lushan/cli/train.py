@@ -23,6 +23,7 @@ from lushan.cli.options import (
 )
 from lushan.cli.progress import progress_bar
 from lushan.cli.streams import to_json
+from lushan.cores import thread_count
 from lushan.errors import LushanError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:  # loaded when there is something to train
@@ -127,8 +128,7 @@ def train(
 
 
 def _check(threads: int | None, cache: int) -> None:
-    if threads is not None and threads < 1:
-        raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
+    thread_count(threads)
     if cache < 0:
         raise UsageError("cache should be 0 or more, in MiB; received {value!r}", value=cache)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lushan.explain import Inspection
+from lushan.graph import interpret
 from lushan.models.resnet import ResNet
 from lushan.recognizer import Recognizer, load
 from support.small_models import write_small_model
@@ -38,6 +39,15 @@ NETWORKS = {
     "tanh": replace(PLAIN, activation="tanh", stem_pooling="max"),
 }
 SIZE = (37, 42)
+
+
+def exact_values(inspection: Inspection) -> dict[str, np.ndarray]:
+    """Return every value of the network in float64, as the reference engine computes it."""
+    model = inspection.model
+    weights = {key: np.asarray(model.weights[key], np.float64) for key in model.weights}
+    program = interpret.compile(model.graph, weights, keep=inspection.nodes)
+    return program({"input": inspection.input.astype(np.float64)})
+
 
 Inspect = Callable[..., Inspection]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from explain.conftest import NETWORKS, Inspect
+from explain.conftest import NETWORKS, Inspect, exact_values
 from lushan.errors import UsageError
 from lushan.explain import arithmetic
-from lushan.graph import interpret
 
 
 def places(inspection, node: str, random) -> list[tuple[int, tuple[int, int] | None]]:
@@ -26,11 +25,7 @@ def places(inspection, node: str, random) -> list[tuple[int, tuple[int, int] | N
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_node_re_adds_to_six_digits(inspect: Inspect, name: str, engine: str) -> None:
     inspection = inspect(name, engine)
-    model = inspection.model
-    weights = {key: np.asarray(model.weights[key], np.float64) for key in model.weights}
-    exact = interpret.compile(model.graph, weights, keep=inspection.nodes)(
-        {"input": inspection.input.astype(np.float64)}
-    )
+    exact = exact_values(inspection)
     random = np.random.default_rng(7)
     for node in inspection.nodes:
         for channel, place in places(inspection, node, random):

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explain.conftest import NETWORKS, SIZE, Inspect
+from explain.conftest import NETWORKS, SIZE, Inspect, exact_values
 from lushan.errors import PictureError, UsageError
 from lushan.explain import Inspection
-from lushan.graph import interpret
 from lushan.quantization.calibration import calibrate
 from lushan.quantization.quantized_model import quantize_model
 from lushan.recognizer import Recognizer, load
@@ -21,11 +20,7 @@ from support.compare import relative_error
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_node_of_the_network_has_its_value(inspect: Inspect, name: str, engine: str) -> None:
     inspection = inspect(name, engine)
-    model = inspection.model
-    weights = {key: np.asarray(model.weights[key], np.float64) for key in model.weights}
-    exact = interpret.compile(model.graph, weights, keep=inspection.nodes)(
-        {"input": inspection.input.astype(np.float64)}
-    )
+    exact = exact_values(inspection)
     values = inspection.values(inspection.nodes)
     assert tuple(values) == inspection.nodes
     for node, value in values.items():
