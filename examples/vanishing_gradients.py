@@ -2,7 +2,7 @@
 
 Trains networks that differ in one thing at a time (plain or residual, with or without batch norm,
 sigmoid, tanh or ReLU, 20 or 56 layers) on the same pictures, and draws the loss by steps and the
-norm of the gradient by layers. What came out is in docs/vanishing_gradients.md.
+norm of the gradient by layers.
 
 Run: python examples/vanishing_gradients.py PICTURES OUTPUT
 
