@@ -11,6 +11,7 @@ from pathlib import Path
 from lushan.errors import UsageError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MOST_THREADS = 1024  # more is a slip of the keyboard, and each costs a stack
 
 
 def usable_cores() -> int:
@@ -34,6 +35,10 @@ def thread_count(threads: int | None) -> int:
         return usable_cores()
     if type(threads) is not int or threads < 1:
         raise UsageError("threads should be 1 or more; received {value!r}", value=threads)
+    if threads > _MOST_THREADS:
+        raise UsageError(
+            "threads should be at most {most}; received {value}", most=_MOST_THREADS, value=threads
+        )
     return threads
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lushan import cores
+from lushan.errors import UsageError
 
 
 @pytest.fixture
@@ -57,3 +58,9 @@ def test_version_1(cgroup: Path, quota: int, expected: int) -> None:
     assert cores.usable_cores() == 6  # half of it is no limit
     (cgroup / "cpu/cpu.cfs_period_us").write_text("100000\n")
     assert cores.usable_cores() == expected
+
+
+def test_a_slip_of_the_keyboard_starts_no_thread() -> None:
+    assert cores.thread_count(1024) == 1024
+    with pytest.raises(UsageError, match="threads should be at most 1024; received 100000"):
+        cores.thread_count(100_000)
