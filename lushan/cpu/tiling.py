@@ -238,6 +238,36 @@ def choose_winograd_outputs(
     return 0
 
 
+TRANSFORM_PRODUCTS = 12  # what a number costs to transform, in multiply-adds: at 16 channels
+# What a weight costs to transform, write and read, likewise: from a cache, or from memory.
+WEIGHT_TILES = (24, 64)
+LARGEST_SHARE = 0.85  # of the direct convolution's multiply-adds: below, Winograd's is faster
+
+
+def choose_training_outputs(
+    images: int, height: int, width: int, input_channels: int, output_channels: int
+) -> int:
+    """Return likewise the outputs of a tile in a training step, for so many images; 0: none.
+
+    Weights are transformed in every step, and used for a whole batch: it is as if there were some
+    tiles more. A product of a tile is used once for each channel on the other side, and what it
+    costs to transform counts as much less as those are more: two layers of 16 channels gain a
+    fifth, of 64 half. The same rule holds for both gradients, which take the same products.
+    """
+    direct = 9 * images * height * width
+    transforms = TRANSFORM_PRODUCTS * (1 / input_channels + 1 / output_channels)
+
+    def cost(outputs: int) -> float:
+        tiles = images * winograd_tiles(height, width, outputs)
+        products = winograd_products(outputs)
+        streamed = FLOAT * products * input_channels * output_channels > MEMORY_BYTES
+        return products * (tiles * (1 + transforms) + WEIGHT_TILES[streamed])
+
+    fitting = [outputs for outputs in (2, 4) if outputs <= min(height, width)]
+    best = min(fitting, key=cost, default=0)
+    return best if best and cost(best) <= LARGEST_SHARE * direct else 0
+
+
 @dataclass(frozen=True)
 class WinogradStrips:
     """How a list of tiles is cut: strips of so many, through so many panels of weights a chunk.
@@ -307,6 +337,85 @@ def choose_winograd_strips(
     # Few strips go to more chunks by panels, each with the input transform for itself.
     groups = -(-FEWEST_CHUNKS // strips)
     return WinogradStrips(Tile(rows, vectors), own, -(-panels // groups), shared=False)
+
+
+# Winograd's gradient by the weight. Sums of a point begin anew after so many tiles: two vectors of
+# x, 32 KiB, meet one of grad_y after the other and stay in the L1 cache.
+WINOGRAD_GRADIENT_BLOCK = 256
+WINOGRAD_SUMS_BYTES = 640 * 2**10  # 36 products by 64 by 64 channels: they stay in L2
+WINOGRAD_SEGMENT_BYTES = 16 * 2**20  # transformed planes on their way through an L3 cache
+FEWEST_SUM_CHUNKS = 32
+
+
+def choose_winograd_gradient_tile(
+    output_channels: int, input_channels: int, target: Target
+) -> Tile:
+    """Return MR output channels × NV vectors of input channels: those with the fewest cycles.
+
+    A transformed plane lies in blocks of one vector of channels, of which MR is a part.
+    """
+    tiles = [
+        Tile(mr, nv)
+        for nv in (1, 2, 3, 4)
+        for mr in (1, 2, 4, 8, 16)
+        if target.lanes % mr == 0
+        and input_channels % (nv * target.lanes) == 0
+        and fits(Tile(mr, nv), target)
+    ]
+
+    def cycles(tile: Tile) -> tuple[float, int]:
+        sums = tile.pixels * tile.vectors
+        return max(sums, 8, tile.pixels + tile.vectors) / sums, -sums
+
+    return min(tiles, key=cycles)
+
+
+@dataclass(frozen=True)
+class WinogradGradientCut:
+    """How the tiles of Winograd's gradient by the weight are cut.
+
+    Not ``shared``: into slices, which go through scratch memory in strips of so many tiles.
+    ``shared``: into segments of so many tiles.
+    """
+
+    tiles: int
+    strip: int
+    slices: int
+    shared: bool
+
+    @property
+    def tiles_per_slice(self) -> int:
+        """Return the tiles of a slice, but for the last."""
+        return -(-self.tiles // self.slices)
+
+    @property
+    def segments(self) -> int:
+        """Return how many segments there are."""
+        return -(-self.tiles // self.strip)
+
+
+def choose_winograd_gradient_cut(
+    tiles: int, outputs: int, input_channels: int, output_channels: int
+) -> WinogradGradientCut:
+    """Return the cut for so many tiles, those of all pictures of a batch: by shapes alone.
+
+    For each strip or segment all sums are read and written once. So strips are as long as their
+    transformed numbers stay in L2, and segments at least half as large as the sums.
+    """
+    products = winograd_products(outputs)
+    tile_bytes = FLOAT * products * (input_channels + output_channels)
+    sums_bytes = FLOAT * products * input_channels * output_channels
+
+    def evenly(count: int, most: int) -> int:
+        return -(-count // -(-count // max(1, most)))
+
+    if sums_bytes <= WINOGRAD_SUMS_BYTES:
+        most = max(16, L2_BYTES // tile_bytes)
+        slices = min(CHUNKS, -(-tiles // most))
+        slices = -(-tiles // -(-tiles // slices))
+        return WinogradGradientCut(tiles, evenly(-(-tiles // slices), most), slices, shared=False)
+    most = max(WINOGRAD_SEGMENT_BYTES, sums_bytes // 2) // tile_bytes
+    return WinogradGradientCut(tiles, evenly(tiles, most), 1, shared=True)
 
 
 CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
