@@ -32,8 +32,10 @@ from lushan.cpu.emit import SCRATCH
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.task import Argument as TaskArgument
-from lushan.cpu.tiling import (
-    L2_BYTES,
+from lushan.cpu.tiling import L2_BYTES
+from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
+from lushan.cpu.winograd_tiles import tile_arguments
+from lushan.cpu.winograd_tiling import (
     WINOGRAD_SKEW,
     choose_training_outputs,
     choose_winograd_outputs,
@@ -41,8 +43,6 @@ from lushan.cpu.tiling import (
     winograd_products,
     winograd_tiles,
 )
-from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
-from lushan.cpu.winograd_tiles import tile_arguments
 
 Weights: TypeAlias = "NDArray[np.float32] | Plane"
 

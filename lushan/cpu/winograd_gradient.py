@@ -24,17 +24,7 @@ from lushan.cpu import task
 from lushan.cpu.emit import SCRATCH
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import (
-    FEWEST_SUM_CHUNKS,
-    WINOGRAD_SKEW,
-    Tile,
-    WinogradGradientCut,
-    choose_winograd_gradient_cut,
-    choose_winograd_gradient_tile,
-    rows_per_chunk,
-    winograd_products,
-    winograd_tiles,
-)
+from lushan.cpu.tiling import Tile, rows_per_chunk
 from lushan.cpu.winograd_gradient_kernels import (
     Argument,
     GradientPointsKernel,
@@ -45,6 +35,15 @@ from lushan.cpu.winograd_gradient_kernels import (
     TapsKernel,
 )
 from lushan.cpu.winograd_tiles import tile_arguments
+from lushan.cpu.winograd_tiling import (
+    FEWEST_SUM_CHUNKS,
+    WINOGRAD_SKEW,
+    WinogradGradientCut,
+    choose_winograd_gradient_cut,
+    choose_winograd_gradient_tile,
+    winograd_products,
+    winograd_tiles,
+)
 
 
 def winograd_gradient_tasks(

@@ -15,8 +15,9 @@ from llvmlite import ir
 
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import WINOGRAD_GRADIENT_BLOCK, Tile, winograd_products
+from lushan.cpu.tiling import Tile
 from lushan.cpu.winograd_tiles import Spread, corner, store_points, transform_inputs, twice
+from lushan.cpu.winograd_tiling import WINOGRAD_GRADIENT_BLOCK, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices, transform_gradient
 
 

@@ -13,8 +13,9 @@ from enum import IntEnum, auto
 from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import LINE, WINOGRAD_SKEW, Tile, winograd_products
+from lushan.cpu.tiling import LINE, Tile
 from lushan.cpu.winograd_tiles import Corner, Spread, corner, transform_inputs, twice
+from lushan.cpu.winograd_tiling import WINOGRAD_SKEW, winograd_products
 from lushan.cpu.winograd_transform import points, transform_output
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_tiles import store_points
+from lushan.cpu.winograd_tiling import choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices
 from lushan.graph.weights import Factors
 

@@ -19,9 +19,9 @@ from lushan.cpu.emit import F32, KernelEmitter, Value
 from lushan.cpu.packing import transpose
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
-from lushan.cpu.tiling import WINOGRAD_SKEW, choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_packing import transform_taps
 from lushan.cpu.winograd_tiles import store_points
+from lushan.cpu.winograd_tiling import WINOGRAD_SKEW, choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS
 
 _WINDOW = TAPS * TAPS

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lushan.cpu import task
 from lushan.cpu.emit import KernelEmitter, Value
-from lushan.cpu.tiling import winograd_tiles
+from lushan.cpu.winograd_tiling import winograd_tiles
 from lushan.cpu.winograd_transform import points, transform_input
 
 

@@ -94,13 +94,13 @@ def test_threads_change_nothing_and_saved_parameters_go_on_bit_for_bit(name: str
     programs = [TrainingProgram(step, state, cpu(), threads=threads) for threads in (1, 2, 4)]
     found = [losses(program, range(3)) for program in programs]
     assert found[0] == found[1] == found[2]
-    saved = {name: array.copy() for name, array in programs[0].parameters.items()}
+    saved = {key: array.copy() for key, array in programs[0].parameters.items()}
     resumed = TrainingProgram(step, saved, cpu(), threads=2)
-    for name, array in saved.items():
-        programs[2].parameters[name][...] = array
+    for key, array in saved.items():
+        programs[2].parameters[key][...] = array
     assert losses(programs[0], range(3, 6)) == losses(resumed, range(3, 6))
-    for name, array in programs[0].parameters.items():
-        assert array.tobytes() == resumed.parameters[name].tobytes(), name
+    for key, array in programs[0].parameters.items():
+        assert array.tobytes() == resumed.parameters[key].tobytes(), key
     for program in programs:
         program.close()
 

@@ -17,15 +17,15 @@ from lushan.cpu.code import code_store
 from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane
-from lushan.cpu.tiling import (
-    L2_BYTES,
+from lushan.cpu.tiling import L2_BYTES
+from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
+from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
+from lushan.cpu.winograd_tiling import (
     choose_training_outputs,
     choose_winograd_strips,
     winograd_products,
 )
-from lushan.cpu.winograd import suitable_outputs, winograd_tasks
-from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
-from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
 from lushan.cpu.winograd_transform import (
     FINITE,
     TAPS,

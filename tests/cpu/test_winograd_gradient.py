@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from cpu.test_winograd import Exact, error, numbers
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane
-from lushan.cpu.tiling import (
+from lushan.cpu.tiling import fits
+from lushan.cpu.winograd_gradient import winograd_gradient_tasks
+from lushan.cpu.winograd_tiling import (
     choose_winograd_gradient_cut,
     choose_winograd_gradient_tile,
-    fits,
     winograd_products,
 )
-from lushan.cpu.winograd_gradient import winograd_gradient_tasks
 from lushan.cpu.winograd_transform import FINITE, matrices, transform_gradient
 from lushan.reference.convolution import convolution_backward_weight
 from support.native_tasks import each_target, run_tasks

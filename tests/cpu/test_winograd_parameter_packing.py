@@ -7,9 +7,9 @@ import pytest
 
 from cpu.test_winograd import numbers
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import WINOGRAD_SKEW
 from lushan.cpu.winograd_packing import winograd_shape
 from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
+from lushan.cpu.winograd_tiling import WINOGRAD_SKEW
 from lushan.cpu.winograd_transform import FINITE, transform_weight
 from support.native_tasks import Memory, Runner, each_target
 
