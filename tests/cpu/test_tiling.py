@@ -7,7 +7,7 @@ import re
 import pytest
 from llvmlite import binding
 
-from lushan.cpu import llvm, tiling
+from lushan.cpu import llvm, tiling, winograd_tiling
 from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.convolution import ConvolutionKernel
 from lushan.cpu.target import AARCH64, Target
