@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lushan.cpu.activation_backward import activation_backward_tasks, prelu_backward_tasks
 from lushan.cpu.batch_norm_backward import batch_norm_backward_tasks
 from lushan.cpu.batch_norm_training import batch_norm_training_tasks
@@ -39,6 +41,9 @@ from lushan.cpu.transposed_convolution import (
     transposed_convolution_kernel,
     transposed_convolution_tasks,
 )
+from lushan.cpu.winograd import winograd_tasks
+from lushan.cpu.winograd_gradient import winograd_gradient_tasks
+from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
 from lushan.graph.ir import Node
 
 
@@ -66,6 +71,9 @@ def _convolution_backward_input(context: Context, node: Node) -> Lowering:
     if padding is None:
         return _strided_backward_input(context, node)
     groups, target = options["groups"], context.target
+    outputs = context.training_outputs(grad_y, (oc, kh, kw, ic), options)
+    if outputs:
+        return _winograd_backward_input(context, node, outputs)
     vectors = choose_vectors(ic, target)
     panels = context.input_panels(node, (oc // groups, kh, kw, ic), groups, vectors)
     geometry = Geometry((1, 1), padding, options["dilation"])
@@ -84,6 +92,24 @@ def _convolution_backward_input(context: Context, node: Node) -> Lowering:
         for group, packed in enumerate(panels)
     ]
     return tasks, []
+
+
+def _winograd_backward_input(context: Context, node: Node, outputs: int) -> Lowering:
+    """Lower it to Winograd's convolution with tiles of so many outputs."""
+    grad_y, grad_x = context.planes[node.inputs[0]], context.planes[node.name]
+    packing, weights = pack_winograd_weights(
+        context.packer.array(node.inputs[1]),
+        outputs,
+        context.target,
+        name=f"{node.name} weights",
+        backward=True,
+    )
+    biases = np.zeros(grad_x.shape[3], np.float32)
+    threads = context.options.threads
+    tasks, temporaries = winograd_tasks(
+        grad_y, grad_x, None, weights, biases, outputs, context.target, threads=threads
+    )
+    return [packing, *tasks], [weights, *temporaries]
 
 
 def _strided_backward_input(context: Context, node: Node) -> Lowering:
@@ -116,6 +142,9 @@ def _convolution_backward_weight(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     geometry = Geometry(options["stride"], options["padding"], options["dilation"])
     y = context.planes[node.name]
+    outputs = context.training_outputs(grad_y, y.shape, options)
+    if outputs:
+        return winograd_gradient_tasks(grad_y, x, y, outputs, context.target)
     return weight_gradient_tasks(
         grad_y, x, y, geometry, options["kernel"], options["groups"], context.target
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,19 @@ class Context:
         if ends and replace(mine, value=other.value) == other:
             self.planes[node.name] = other
         return self.planes[node.name]
+
+    def training_outputs(
+        self, y: Plane, weight: tuple[int, ...], options: Mapping[str, Any]
+    ) -> int:
+        """Return the outputs of a tile of Winograd's for a convolution in a training step, or 0.
+
+        y is its output, or the gradient of that.
+        """
+        from lushan.cpu.winograd import is_plain, suitable_training_outputs
+
+        if not self.options.winograd or not is_plain(weight, options):
+            return 0
+        return suitable_training_outputs(weight[3], weight[0], y.shape[:3], self.target)
 
     def bias(self, node: Node, channels: int) -> NDArray[np.float32]:
         """Return the bias of a convolution or a fully connected layer, zeros without one."""

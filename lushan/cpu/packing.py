@@ -269,7 +269,7 @@ class PackingKernel:
                 e.load(source, e.add(term, e.mul(row, e.argument(Argument.SOURCE_CHANNEL))))
                 for row in range(lanes)
             ]
-            for column, vector in enumerate(_transpose(e, rows)):
+            for column, vector in enumerate(transpose(e, rows)):
                 turn, within = e.divide(e.add(term, column), e.argument(Argument.SPREAD))
                 to = e.add(e.mul(within, e.argument(Argument.RUN)), turn)
                 e.store(e.builder.fmul(vector, scale), packed, e.mul(to, nr))
@@ -278,7 +278,7 @@ class PackingKernel:
         return e.text()
 
 
-def _transpose(e: KernelEmitter, rows: list[Value]) -> list[Value]:
+def transpose(e: KernelEmitter, rows: list[Value]) -> list[Value]:
     """Transpose L vectors of L numbers: swap off-diagonal halves, then quarters, and so on."""
     lanes = len(rows)
     for bit in (1 << shift for shift in range(int(math.log2(lanes)))):

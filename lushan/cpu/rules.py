@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lushan.cpu.activation import activation_tasks, prelu_tasks
 from lushan.cpu.batch_norm import batch_norm_tasks
 from lushan.cpu.batch_norm_training import batch_norm_given_tasks
@@ -25,8 +27,9 @@ from lushan.cpu.transposed_convolution import (
     transposed_convolution_kernel,
     transposed_convolution_tasks,
 )
-from lushan.cpu.winograd import suitable_outputs, winograd_tasks
+from lushan.cpu.winograd import is_plain, suitable_outputs, winograd_tasks
 from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
+from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
 from lushan.graph.ir import Node
 
 
@@ -40,11 +43,13 @@ def _convolution(context: Context, node: Node) -> Lowering:
         options.get("activation", "none"),
         options.get("slope", 0.0),
     )
-    oc, kh, kw, ic = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
-    plain = geometry == Geometry((1, 1), (1, 1, 1, 1), (1, 1)) and options["groups"] == 1
-    changing = context.packer.changes(*node.inputs[1:3])  # then it is packed in every run
-    if context.options.winograd and plain and (kh, kw) == (3, 3) and not changing:
-        outputs = suitable_outputs(ic, oc, y.shape[1], y.shape[2], context.target)
+    shape = context.packer.shape(node.inputs[1])  # [OC, KH, KW, IC/groups]
+    if context.packer.changes(*node.inputs[1:3]):  # then it is packed in every run
+        outputs = context.training_outputs(y, shape, options)
+        if outputs:
+            return _winograd_training(context, node, outputs, epilogue)
+    elif context.options.winograd and is_plain(shape, options):
+        outputs = suitable_outputs(shape[3], shape[0], y.shape[1], y.shape[2], context.target)
         if outputs:
             return _winograd(context, node, outputs, epilogue)
     return _direct(context, node, geometry, epilogue), []
@@ -76,6 +81,29 @@ def _winograd(context: Context, node: Node, outputs: int, epilogue: Epilogue) ->
         slope=epilogue.slope,
         threads=context.options.threads,
     )
+
+
+def _winograd_training(context: Context, node: Node, outputs: int, epilogue: Epilogue) -> Lowering:
+    """Lower a 3×3 convolution likewise whose weight changes from run to run."""
+    x, y = context.planes[node.inputs[0]], context.planes[node.name]
+    weight = context.packer.array(node.inputs[1])
+    biases = [context.packer.array(name) for name in node.inputs[2:3]]
+    packing, weights = pack_winograd_weights(
+        weight, outputs, context.target, name=f"{node.name} weights"
+    )
+    tasks, temporaries = winograd_tasks(
+        x,
+        y,
+        epilogue.residual,
+        weights,
+        biases[0] if biases else np.zeros(len(weight), np.float32),
+        outputs,
+        context.target,
+        activation=epilogue.activation,
+        slope=epilogue.slope,
+        threads=context.options.threads,
+    )
+    return [packing, *tasks], [weights, *temporaries]
 
 
 def _direct(context: Context, node: Node, geometry: Geometry, epilogue: Epilogue) -> list[Task]:

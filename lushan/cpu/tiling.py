@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lushan.cpu.target import Target
-from lushan.cpu.task import FLOAT
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
@@ -66,7 +65,7 @@ def fits_twice(tile: Tile, target: Target) -> bool:
     return 2 * sums + tile.vectors + 1 <= target.registers
 
 
-def _rows(
+def rows_that_fit(
     table: Mapping[int, Mapping[int, Sequence[int]]],
     vectors: int,
     most: int,
@@ -121,7 +120,7 @@ def choose_tile(
         return -(-width // pixels) * (max(pixels * vectors, 8, pixels + vectors) + 1)
 
     most = width if pixel_bytes % L1_WAY_BYTES else min(width, L1_WAYS - 1)
-    rows = _rows(_PIXELS, vectors, most, target, parts)
+    rows = rows_that_fit(_PIXELS, vectors, most, target, parts)
     doubles = [n for n in rows if fits_twice(Tile(n, vectors), target) and n * vectors >= 10]
     if twice and (dividing := [n for n in doubles if width % n == 0]):
         return Tile(max(dividing), vectors)
@@ -192,123 +191,6 @@ def unrolling(terms: int, tile: Tile, target: Target) -> int:
 # steps has 4 for each vector: in one turn they would wait for each other.
 MEANWHILE_TURNS = 2
 
-WINOGRAD_SKEW = 16  # elements: squares a power of two apart would share sets of the L1 cache
-
-
-def winograd_products(outputs: int) -> int:
-    """Return the products that a tile of so many outputs squared takes for a pair of channels."""
-    return (outputs + 2) ** 2
-
-
-def winograd_tiles(height: int, width: int, outputs: int) -> int:
-    """Return the tiles of a picture; the last of a row or column may overlap the one before."""
-    return -(-height // outputs) * -(-width // outputs)
-
-
-def choose_winograd_outputs(
-    height: int, width: int, input_channels: int, output_channels: int
-) -> int:
-    """Return how many outputs in each direction a tile of Winograd's convolution makes, 0: none.
-
-    Tiles of 4×4 save most, if there are enough of them. A vector of transformed weights (64 bytes
-    on AVX-512) meets one number of every tile. Deep layers fetch it from memory, 8 bytes in a
-    cycle at best, while a multiply-add takes half a cycle to one: from 9 tiles on (three by three:
-    9 rows and columns) the arithmetic covers the fetching. Tiles of 2×2 fetch 16 numbers for each
-    weight's 9, not 36, and there are more of them: 16 at 7 or 8 rows and columns. Below, the
-    transformed weights must fit in L2 (64 by 64 channels: 576 KiB), and four tiles are needed to
-    fill the registers.
-    Tiles over the edge multiply in vain: their products must be at most half of the direct
-    convolution's 9 a pixel, or the transforms eat what is left (a 5×5 picture: 144 of 225); 2×2
-    tiles, whose transforms are some additions, at most two thirds.
-    Where the weights of 4×4 tiles come from memory (512 by 512 channels: 36 MiB), 2×2 is as fast up
-    to 12 rows and columns, and at 16 it costs a tenth of ResNet-18's time. They stay out for all
-    sizes: a network that met 7×7 has the weights of 2×2 already, and a new picture size need not
-    wait for a hundred megabytes more.
-    """
-    if min(height, width) < 4:
-        return 0
-    direct = 9 * height * width
-    for outputs, enough, share in ((4, 9, 1 / 2), (2, 16, 2 / 3)):
-        tiles, products = winograd_tiles(height, width, outputs), winograd_products(outputs)
-        weights = FLOAT * products * input_channels * output_channels
-        covered = tiles >= enough or (tiles >= 4 and weights <= 2 * L2_BYTES)
-        streamed = outputs == 4 and weights > MEMORY_BYTES
-        if covered and products * tiles <= share * direct and not streamed:
-            return outputs
-    return 0
-
-
-@dataclass(frozen=True)
-class WinogradStrips:
-    """How a list of tiles is cut: strips of so many, through so many panels of weights a chunk.
-
-    ``tile.pixels`` counts tiles: the rows of a small matrix product in registers. ``shared`` says
-    that the input of all tiles is transformed first, for all chunks.
-    """
-
-    tile: Tile
-    tiles: int
-    blocks: int
-    shared: bool
-
-
-_WINOGRAD_ROWS = {
-    32: {1: (28, 16, 14, 12, 10, 8, 6, 4, 2, 1), 2: (14, 12, 10, 8, 7, 6, 4, 2, 1)},
-    16: {1: (12, 8, 7, 6, 4, 2, 1), 2: (6, 5, 4, 2, 1)},
-}
-
-
-def choose_winograd_vectors(output_channels: int, target: Target) -> int:
-    """Return NV, which depends on the channels alone: two vectors, or one where two do not fit.
-
-    Pictures have few tiles, hence few rows to a product, and weights are the larger stream: with
-    two vectors 7 or 8 rows keep the arithmetic busy, and a panel of 36 products by 128 channels
-    takes 576 KiB, of which the 16 KiB at hand stay in the L1 cache for the strip.
-    """
-    return 2 if output_channels % (2 * target.lanes) == 0 else 1
-
-
-def choose_winograd_strips(
-    tiles: int, outputs: int, input_channels: int, output_channels: int, target: Target
-) -> WinogradStrips:
-    """Return the strips for this many tiles of so many outputs, those of all pictures of a batch.
-
-    The sums are the same whatever the strips, so they may depend on the batch. All chunks
-    together read the transformed weights, P·OC·IC numbers for P products, once per strip: strips
-    are as long as their transformed input (P·IC numbers a tile) and products (P·NR) stay in L2.
-    Or the input of all tiles, P·IC·tiles numbers, is transformed once for all, and a chunk takes
-    it through one panel: weights are read once, and the input once per panel. That is done where
-    weights outweigh an input that fits in two L2 caches, and where less is read that way.
-    """
-    products = winograd_products(outputs)
-    vectors = choose_winograd_vectors(output_channels, target)
-    panel = vectors * target.lanes
-    panels = output_channels // panel
-    transformed = FLOAT * products * input_channels * tiles
-    weights = FLOAT * products * input_channels * output_channels
-
-    def cost(rows: int) -> tuple[int, int]:  # cycles as in choose_tile, then rows done twice
-        turns = -(-tiles // rows)
-        return turns * (max(rows * vectors, 8, rows + vectors) + 1), turns * rows
-
-    rows = min(_rows(_WINOGRAD_ROWS, vectors, tiles, target), key=cost)
-
-    def strip(channels: int, most: int) -> int:  # tiles whose numbers stay in L2
-        fitting = L2_BYTES // (FLOAT * products * channels * rows)
-        return max(1, min(fitting, most)) * rows
-
-    own = strip(panel + input_channels, tiles // (FEWEST_CHUNKS * rows))
-    strips = -(-tiles // own)
-    outweighed = output_channels > tiles and transformed <= 2 * L2_BYTES
-    read_by_strips = strips * weights if weights > 2 * L2_BYTES else 0
-    if outweighed or panels * transformed + weights < read_by_strips:
-        most = -(-tiles // (-(-FEWEST_CHUNKS // panels) * rows))
-        return WinogradStrips(Tile(rows, vectors), strip(panel, most), 1, shared=True)
-    # Few strips go to more chunks by panels, each with the input transform for itself.
-    groups = -(-FEWEST_CHUNKS // strips)
-    return WinogradStrips(Tile(rows, vectors), own, -(-panels // groups), shared=False)
-
-
 CHUNKS = 16  # of a step: shared evenly enough by 2 to 8 threads, even when one is held up
 LEAST_CHUNK_BYTES = 16 * 2**10  # some hundred nanoseconds of work: claiming a chunk costs far less
 
@@ -355,7 +237,7 @@ def choose_weight_gradient_tile(output_channels: int, run: int, target: Target) 
     tiles = [
         Tile(mr, nv)
         for nv in _GRADIENT_ROWS[target.registers]
-        for mr in _rows(_GRADIENT_ROWS, nv, output_channels, target)
+        for mr in rows_that_fit(_GRADIENT_ROWS, nv, output_channels, target)
         if nv <= vectors
     ]
     return min(tiles, key=cycles)

@@ -20,7 +20,9 @@ Left out: channels that do not fill vectors, other strides, and rows or columns 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +32,32 @@ from lushan.cpu.emit import SCRATCH
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.task import Argument as TaskArgument
-from lushan.cpu.tiling import (
-    L2_BYTES,
+from lushan.cpu.tiling import L2_BYTES
+from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
+from lushan.cpu.winograd_tiles import tile_arguments
+from lushan.cpu.winograd_tiling import (
     WINOGRAD_SKEW,
+    choose_training_outputs,
     choose_winograd_outputs,
     choose_winograd_strips,
     winograd_products,
     winograd_tiles,
 )
-from lushan.cpu.winograd_kernels import Argument, WinogradInputKernel, WinogradKernel
+
+Weights: TypeAlias = "NDArray[np.float32] | Plane"
+
+
+def is_plain(weight: tuple[int, ...], options: Mapping[str, Any]) -> bool:
+    """Return whether a convolution by a weight of this shape is of the kind computed here.
+
+    That is 3×3 with stride, dilation, groups and padding of 1.
+    """
+    return (
+        weight[1:3] == (3, 3)
+        and options["stride"] == options["dilation"] == (1, 1)
+        and options["padding"] == (1, 1, 1, 1)
+        and options["groups"] == 1
+    )
 
 
 def suitable_outputs(
@@ -54,11 +73,23 @@ def suitable_outputs(
     return choose_winograd_outputs(height, width, input_channels, output_channels)
 
 
+def suitable_training_outputs(
+    input_channels: int, output_channels: int, plane: tuple[int, int, int], target: Target
+) -> int:
+    """Return likewise for a layer of a training step; ``plane`` is batch, height and width.
+
+    What a batch teaches is a matter of the whole batch, so that its size may decide.
+    """
+    if input_channels % target.lanes or output_channels % target.lanes:
+        return 0
+    return choose_training_outputs(*plane, input_channels, output_channels)
+
+
 def winograd_tasks(
     x: Plane,
     y: Plane,
     residual: Plane | None,
-    weights: NDArray[np.float32],
+    weights: Weights,
     biases: NDArray[np.float32],
     outputs: int,
     target: Target,
@@ -70,15 +101,17 @@ def winograd_tasks(
     """Return the tasks of one layer, and the temporary planes that they hand on between them.
 
     ``weights`` and ``biases`` are packed for tiles of ``outputs``; x has a halo of at least one
-    pixel of zeros. y must not share memory with x or ``residual``. ``threads`` only guides what
-    is prefetched.
+    pixel of zeros. Weights that this run makes are a plane (``winograd_parameter_packing``),
+    written by what comes before these tasks in their step. y must not share memory with x or
+    ``residual``. ``threads`` only guides what is prefetched.
     """
     ic, oc = x.shape[3], y.shape[3]
     tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2], outputs)
     products = winograd_products(outputs)
     strips = choose_winograd_strips(tiles, outputs, ic, oc, target)
     columns = -(-y.shape[2] // outputs)  # tiles of a chunk of stage 1 alone
-    cut, blocks = -(-tiles // strips.tiles), weights.shape[0]
+    cut, blocks = -(-tiles // strips.tiles), oc // (strips.tile.vectors * target.lanes)
+    computed = isinstance(weights, Plane)
     transformed_point = (tiles if strips.shared else strips.tiles) * ic + WINOGRAD_SKEW
     products_point = strips.tiles * (oc // blocks) + WINOGRAD_SKEW
     products_bytes = FLOAT * products * products_point
@@ -107,14 +140,15 @@ def winograd_tasks(
         tile=strips.tile,
         shared=strips.shared,
         residual=residual is not None,
-        prefetch=weights.nbytes > L2_BYTES,
+        prefetch=FLOAT * products * ic * oc > L2_BYTES,
         activation=activation,
         slope=slope,
+        computed=computed,
     )
     chunks = cut * -(-blocks // strips.blocks)
     if not strips.shared:
         scratch = products_bytes + FLOAT * products * transformed_point
-        return [Task(kernel, second, chunks, scratch=scratch)], []
+        return [Task(kernel, second, chunks, waits=computed, scratch=scratch)], []
     plane = Plane(f"{y.value} transformed", (1, 1, 1, products * transformed_point))
     for arguments in (first, second):
         del arguments[Argument.TRANSFORMED_OFFSET]
@@ -130,13 +164,12 @@ def _layer(
     x: Plane,
     y: Plane,
     residual: Plane | None,
-    weights: NDArray[np.float32],
+    weights: Weights,
     biases: NDArray[np.float32],
     outputs: int,
 ) -> dict[IntEnum, TaskArgument]:
     """Return where everything lies, the strides there, and how pictures are cut into tiles."""
     images, height, width, _ = y.shape
-    tiles = winograd_tiles(height, width, outputs)
     places: dict[IntEnum, TaskArgument] = {
         Argument.X: x.at(x.origin - x.row - x.shape[3]),
         Argument.X_ROW: x.row,
@@ -144,13 +177,10 @@ def _layer(
         Argument.Y: y.at(),
         Argument.Y_ROW: y.row,
         Argument.Y_IMAGE: y.image,
-        Argument.WEIGHTS: weights,
+        Argument.WEIGHTS: weights.at() if isinstance(weights, Plane) else weights,
         Argument.BIAS: biases,
-        Argument.LAST_ROW: height - outputs,
-        Argument.LAST_COLUMN: width - outputs,
-        Argument.TILE_COLUMNS: -(-width // outputs),
-        Argument.TILES_PER_IMAGE: tiles,
-        Argument.TILES: images * tiles,
+        **tile_arguments(Argument, height, width, outputs),
+        Argument.TILES: images * winograd_tiles(height, width, outputs),
     }
     if residual is not None:
         places[Argument.RESIDUAL] = residual.at()

@@ -7,16 +7,16 @@ registers, one long sum over the input channels each, whatever the tiling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from typing import NamedTuple
 
 from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import LINE, Tile, winograd_products
-from lushan.cpu.winograd_transform import points, transform_input, transform_output
+from lushan.cpu.tiling import LINE, Tile
+from lushan.cpu.winograd_tiles import Corner, Spread, corner, transform_inputs, twice
+from lushan.cpu.winograd_tiling import WINOGRAD_SKEW, winograd_products
+from lushan.cpu.winograd_transform import points, transform_output
 
 
 class Argument(IntEnum):
@@ -29,8 +29,8 @@ class Argument(IntEnum):
     PRODUCTS_OFFSET = 5
     Y = 6  # and Y + 1
     RESIDUAL = 8  # and RESIDUAL + 1
-    WEIGHTS = 10
-    BIAS = auto()
+    WEIGHTS = 10  # and WEIGHTS + 1, unless they are packed once: an address
+    BIAS = 12
     X_ROW = auto()
     Y_ROW = auto()
     RESIDUAL_ROW = auto()
@@ -72,7 +72,8 @@ class WinogradKernel:
     A tile makes ``outputs`` × ``outputs`` pixels. ``tile.pixels`` counts tiles here: rows of a
     small matrix product. ``shared`` says that stage 1 was done before, for all tiles.
     ``prefetch`` says whether the weights come from memory, so that those of the next product
-    should be on their way while this one is computed.
+    should be on their way while this one is computed. ``computed`` says that this run made them:
+    they are a plane, and lie ``skew`` apart.
     """
 
     outputs: int
@@ -84,24 +85,16 @@ class WinogradKernel:
     prefetch: bool
     activation: Activation = "none"
     slope: float = 0.0
+    computed: bool = False
+
+    @property
+    def skew(self) -> int:
+        """Return the elements between the weights of one product and those of the next."""
+        return WINOGRAD_SKEW if self.computed else 0
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         return _Emitter(self, name, target).emit()
-
-
-class _Corner(NamedTuple):
-    """Where a tile lies: its first output, and how much of it belongs to the tile before."""
-
-    image: Value
-    row: Value
-    column: Value
-    taken_rows: Value
-    taken_columns: Value
-
-    def offset(self, e: KernelEmitter, image: Value, row: Value, pixel: Value) -> Value:
-        """Return the elements before the tile in a plane of such strides."""
-        return e.add(e.mul(self.image, image), e.mul(self.row, row), e.mul(self.column, pixel))
 
 
 def _strip(e: KernelEmitter, index: Value) -> tuple[Value, Value]:
@@ -111,71 +104,13 @@ def _strip(e: KernelEmitter, index: Value) -> tuple[Value, Value]:
     return start, e.lesser(stop, e.argument(Argument.TILES))
 
 
-def _corner(e: KernelEmitter, outputs: int, tile: Value) -> _Corner:
-    """Return where a tile lies; the last ones of a row or column end with the picture."""
-    image, place = e.divide(tile, e.argument(Argument.TILES_PER_IMAGE))
-    row, column = e.divide(place, e.argument(Argument.TILE_COLUMNS))
-    row, column = e.mul(row, outputs), e.mul(column, outputs)
-    first_row = e.lesser(row, e.argument(Argument.LAST_ROW))
-    first_column = e.lesser(column, e.argument(Argument.LAST_COLUMN))
-    taken = e.sub(row, first_row), e.sub(column, first_column)
-    return _Corner(image, first_row, first_column, *taken)
-
-
-def _twice(
-    grid: Sequence[Sequence[Value]], e: KernelEmitter, step: Callable[..., list[Value]]
-) -> list[list[Value]]:
-    """Apply a 1-D transform to the rows and then to the columns of a square of vectors."""
-    of = _Vectors(e)
-    rows = [step(row, of) for row in grid]
-    columns = [step(column, of) for column in zip(*rows, strict=True)]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
 def _transform_strip(
     e: KernelEmitter, outputs: int, channels: int, tiles: tuple[Value, Value], origin: Value
 ) -> None:
     """Stage 1 for the tiles from first to last; the memory for them starts with ``origin``."""
-    x, transformed = e.pointer(Argument.X), e.pointer(Argument.TRANSFORMED)
-    image_stride, row_stride = e.argument(Argument.X_IMAGE), e.argument(Argument.X_ROW)
-    point_stride = e.argument(Argument.TRANSFORMED_POINT)
-
-    def tile(index: Value) -> None:
-        place = _corner(e, outputs, index).offset(e, image_stride, row_stride, channels)
-        corner = e.offset(x, place)
-        rows = [e.offset(corner, e.mul(row_stride, row)) for row in range(points(outputs))]
-        out = e.offset(transformed, e.mul(e.sub(index, origin), channels))
-
-        def vector(channel: Value) -> None:
-            grid = [
-                [e.load(e.offset(row, channel), column * channels) for column in range(len(rows))]
-                for row in rows
-            ]
-            place = e.offset(out, channel)
-            for line in _twice(grid, e, transform_input):
-                for number in line:
-                    e.store(number, place)
-                    place = e.offset(place, point_stride)
-
-        e.loop(0, channels, vector, step=e.target.lanes)
-
-    e.loop(*tiles, tile)
-
-
-class _Vectors:
-    """The arithmetic of the 1-D transforms, on vectors of channels."""
-
-    def __init__(self, e: KernelEmitter) -> None:
-        self.e = e
-
-    def add(self, a: Value, b: Value, /) -> Value:
-        return self.e.builder.fadd(a, b)
-
-    def sub(self, a: Value, b: Value, /) -> Value:
-        return self.e.builder.fsub(a, b)
-
-    def fma(self, factor: float, b: Value, c: Value, /) -> Value:
-        return self.e.fma(self.e.splat(factor), b, c)
+    spread = Spread(channels, e.target.lanes, e.argument(Argument.TRANSFORMED_POINT))
+    transformed = e.pointer(Argument.TRANSFORMED)
+    transform_inputs(e, Argument, outputs, channels, tiles, origin, transformed, spread)
 
 
 class _Emitter:
@@ -186,7 +121,8 @@ class _Emitter:
         self.nr = kernel.tile.vectors * target.lanes
         self.transformed = e.pointer(Argument.TRANSFORMED)
         self.products = e.pointer(Argument.PRODUCTS)
-        self.weights = e.absolute(Argument.WEIGHTS)
+        self.weights = (e.pointer if kernel.computed else e.absolute)(Argument.WEIGHTS)
+        self.point = kernel.input_channels * self.nr + kernel.skew  # from a product's weights on
         self.bias = e.absolute(Argument.BIAS)
 
     def emit(self) -> str:
@@ -209,7 +145,7 @@ class _Emitter:
             e.add(e.chunk, e.argument(Argument.THREADS)), e.argument(Argument.STRIPS)
         )
         later_block = e.mul(later_group, e.argument(Argument.BLOCKS_PER_CHUNK))
-        panel = winograd_products(kernel.outputs) * kernel.input_channels * self.nr
+        panel = winograd_products(kernel.outputs) * self.point
 
         def block(block: Value) -> None:
             following = e.add(block, 1)
@@ -230,15 +166,15 @@ class _Emitter:
         e, kernel = self.e, self.kernel
         terms, least = kernel.input_channels, kernel.tile.pixels
         products = winograd_products(kernel.outputs)
-        panel = e.offset(self.weights, e.mul(block, products * terms * self.nr))
+        panel = e.offset(self.weights, e.mul(block, products * self.point))
 
         def product(point: Value) -> None:
-            weights = e.offset(panel, e.mul(point, terms * self.nr))
+            weights = e.offset(panel, e.mul(point, self.point))
             is_last = e.builder.icmp_signed("==", point, e.integer(products - 1))
             following = e.builder.select(
                 is_last,
                 e.offset(panel, ahead),
-                e.offset(weights, terms * self.nr),
+                e.offset(weights, self.point),
             )
             a = e.offset(rows, e.mul(point, e.argument(Argument.TRANSFORMED_POINT)))
             c = e.offset(self.products, e.mul(point, e.argument(Argument.PRODUCTS_POINT)))
@@ -306,10 +242,10 @@ class _Emitter:
         first_channel = e.mul(block, self.nr)
 
         def tile(index: Value) -> None:
-            corner = _corner(e, self.kernel.outputs, index)
-            y = self._pixels(corner, Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)
+            corner_ = corner(e, Argument, self.kernel.outputs, index)
+            y = self._pixels(corner_, Argument.Y, Argument.Y_IMAGE, Argument.Y_ROW)
             residual = self.kernel.residual and self._pixels(
-                corner, Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW
+                corner_, Argument.RESIDUAL, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW
             )
             source = e.offset(self.products, e.mul(e.sub(index, origin), self.nr))
 
@@ -328,7 +264,7 @@ class _Emitter:
 
         e.loop(*tiles, tile)
 
-    def _pixels(self, corner: _Corner, plane: int, image: int, row: int) -> list[Value]:
+    def _pixels(self, corner: Corner, plane: int, image: int, row: int) -> list[Value]:
         """Return the addresses of a tile's outputs, row by row.
 
         What belongs to the tile before goes where the first pixel of this one's own follows: no
@@ -350,4 +286,4 @@ class _Emitter:
             [e.load(products, e.mul(stride, row * side + column)) for column in range(side)]
             for row in range(side)
         ]
-        return [number for line in _twice(grid, e, transform_output) for number in line]
+        return [number for line in twice(grid, e, transform_output) for number in line]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import Target
-from lushan.cpu.tiling import choose_winograd_vectors, winograd_products
+from lushan.cpu.winograd_tiles import store_points
+from lushan.cpu.winograd_tiling import choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices
 from lushan.graph.weights import Factors
 
@@ -64,28 +65,32 @@ class WinogradWeightKernel:
         e = KernelEmitter(name, target)
         source, packed = e.absolute(Argument.SOURCE), e.absolute(Argument.TARGET)
         length = e.argument(Argument.LENGTH)
-        wide = ir.VectorType(ir.DoubleType(), target.lanes)
-        G = [
-            [ir.Constant(wide, [ir.Constant(ir.DoubleType(), float(number))] * target.lanes)
-             for number in row]
-            for row in matrices(self.outputs)[2]
-        ]  # fmt: skip
-
-        def multiply(taps: Sequence[Value]) -> list[Value]:
-            """Return G·taps."""
-            b = e.builder
-            terms = [[b.fmul(number, tap) for number, tap in zip(g, taps, strict=True)] for g in G]
-            return [b.fadd(b.fadd(first, second), third) for first, second, third in terms]
 
         def vector(place: Value) -> None:
             taps = [e.load(source, e.add(place, e.mul(length, tap))) for tap in range(TAPS * TAPS)]
-            doubles = [e.builder.fpext(tap, wide) for tap in taps]
-            columns = [multiply(doubles[column::TAPS]) for column in range(TAPS)]
-            lines = [multiply(row) for row in zip(*columns, strict=True)]
-            numbers = [number for line in lines for number in line]
-            for point, number in enumerate(numbers):
-                single = e.builder.fptrunc(number, e.vector)
-                e.store(single, packed, e.add(place, e.mul(length, point)))
+            lines = transform_taps(e, taps, self.outputs)
+            store_points(e, lines, e.offset(packed, place), length)
 
         e.loop(0, length, vector, step=target.lanes)
         return e.text()
+
+
+def transform_taps(e: KernelEmitter, taps: Sequence[Value], outputs: int) -> list[list[Value]]:
+    """Return the P numbers of each lane of nine vectors of taps; in float64, rounded once."""
+    wide = ir.VectorType(ir.DoubleType(), e.target.lanes)
+    G = [
+        [ir.Constant(wide, [ir.Constant(ir.DoubleType(), float(number))] * e.target.lanes)
+         for number in row]
+        for row in matrices(outputs)[2]
+    ]  # fmt: skip
+
+    def multiply(taps: Sequence[Value]) -> list[Value]:
+        """Return G·taps."""
+        b = e.builder
+        terms = [[b.fmul(number, tap) for number, tap in zip(g, taps, strict=True)] for g in G]
+        return [b.fadd(b.fadd(first, second), third) for first, second, third in terms]
+
+    doubles = [e.builder.fpext(tap, wide) for tap in taps]
+    columns = [multiply(doubles[column::TAPS]) for column in range(TAPS)]
+    lines = [multiply(row) for row in zip(*columns, strict=True)]
+    return [[e.builder.fptrunc(number, e.vector) for number in line] for line in lines]

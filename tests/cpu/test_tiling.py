@@ -7,7 +7,7 @@ import re
 import pytest
 from llvmlite import binding
 
-from lushan.cpu import llvm, tiling
+from lushan.cpu import llvm, tiling, winograd_tiling
 from lushan.cpu.byte_arithmetic import registers_of_a_step
 from lushan.cpu.convolution import ConvolutionKernel
 from lushan.cpu.target import AARCH64, Target
@@ -15,7 +15,7 @@ from lushan.cpu.tiling import Tile
 from lushan.cpu.winograd_kernels import WinogradKernel
 from support.native_tasks import targets
 
-TABLES = {"convolution": tiling._PIXELS, "Winograd": tiling._WINOGRAD_ROWS}
+TABLES = {"convolution": tiling._PIXELS, "Winograd": winograd_tiling._WINOGRAD_ROWS}
 TARGETS = {target.level: target for target in (*targets(), AARCH64)}
 each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 

@@ -12,6 +12,9 @@ from lushan.cpu import executor
 from lushan.cpu.code import code_store
 from lushan.cpu.target import Target, detect
 from lushan.cpu.team import Team
+from lushan.cpu.winograd_gradient_kernels import SliceSumsKernel
+from lushan.cpu.winograd_kernels import WinogradKernel
+from lushan.cpu.winograd_parameter_packing import InputPanelsKernel, OutputPanelsKernel
 from lushan.errors import GraphError
 from lushan.graph import interpret
 from lushan.graph.training import (
@@ -24,6 +27,7 @@ from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ResNet
 from lushan.models.resnet_graph import build
 from support.compare import relative_rms
+from support.lowering import lowered_for
 
 pytestmark = pytest.mark.usefixtures("poison")
 Array = np.ndarray[Any, Any]
@@ -82,20 +86,21 @@ def losses(program: TrainingProgram, numbers: range) -> list[bytes]:
     return [program.step({**batch(n), **RATES})["loss"].tobytes() for n in numbers]
 
 
-def test_threads_change_nothing_and_saved_parameters_go_on_bit_for_bit() -> None:
-    graph = build(NETWORKS["basic"])
+@pytest.mark.parametrize("name", ["basic", "zero padding"])
+def test_threads_change_nothing_and_saved_parameters_go_on_bit_for_bit(name: str) -> None:
+    graph = build(NETWORKS[name])
     step = training_step(graph, clip=1.0)
     state = training_state(step, initial_weights(graph, seed=0))
     programs = [TrainingProgram(step, state, cpu(), threads=threads) for threads in (1, 2, 4)]
     found = [losses(program, range(3)) for program in programs]
     assert found[0] == found[1] == found[2]
-    saved = {name: array.copy() for name, array in programs[0].parameters.items()}
+    saved = {key: array.copy() for key, array in programs[0].parameters.items()}
     resumed = TrainingProgram(step, saved, cpu(), threads=2)
-    for name, array in saved.items():
-        programs[2].parameters[name][...] = array
+    for key, array in saved.items():
+        programs[2].parameters[key][...] = array
     assert losses(programs[0], range(3, 6)) == losses(resumed, range(3, 6))
-    for name, array in programs[0].parameters.items():
-        assert array.tobytes() == resumed.parameters[name].tobytes(), name
+    for key, array in programs[0].parameters.items():
+        assert array.tobytes() == resumed.parameters[key].tobytes(), key
     for program in programs:
         program.close()
 
@@ -161,6 +166,24 @@ def test_a_step_that_was_interrupted_ends_the_program(monkeypatch: pytest.Monkey
         program.step(inputs)
     with pytest.raises(GraphError, match="closed"):
         program.step(inputs)
+
+
+def test_winograd_is_in_a_step_unless_it_is_not_wanted() -> None:
+    graph = build(NETWORKS["zero padding"])
+    step = training_step(graph)
+    state = training_state(step, initial_weights(graph, seed=0))
+    inputs = {n: np.asarray(v, np.float32) for n, v in {**batch(0), **RATES}.items()}
+    shapes = {n: v.shape for n, v in inputs.items()}
+    kinds = (WinogradKernel, OutputPanelsKernel, InputPanelsKernel, SliceSumsKernel)
+    lowered = lowered_for(detect(), step, state, shapes)
+    used = {type(task.kernel) for step in lowered.steps for task in step.tasks}
+    assert used.issuperset(kinds)
+    exact = interpret.compile(step, state)(inputs)["scores"]
+    errors = []
+    for winograd in (True, False):
+        program = executor.compile(step, state, winograd=winograd)
+        errors.append(relative_rms(program(inputs)["scores"], exact))
+    assert errors[1] < errors[0] <= 1e-5
 
 
 def test_kernels_know_nothing_of_height_and_batch() -> None:

@@ -17,9 +17,15 @@ from lushan.cpu.code import code_store
 from lushan.cpu.packing import PanelWriter
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane
-from lushan.cpu.tiling import L2_BYTES, choose_winograd_strips, winograd_products
+from lushan.cpu.tiling import L2_BYTES
 from lushan.cpu.winograd import suitable_outputs, winograd_tasks
 from lushan.cpu.winograd_packing import winograd_shape, write_winograd_weights
+from lushan.cpu.winograd_parameter_packing import pack_winograd_weights
+from lushan.cpu.winograd_tiling import (
+    choose_training_outputs,
+    choose_winograd_strips,
+    winograd_products,
+)
 from lushan.cpu.winograd_transform import (
     FINITE,
     TAPS,
@@ -260,3 +266,36 @@ def test_weights_beyond_the_cache_are_read_once(target: Target) -> None:
     assert choose_winograd_strips(64, 2, 512, 512, target).shared
     assert choose_winograd_strips(64, 4, 256, 256, target).shared
     assert not choose_winograd_strips(784, 4, 64, 64, target).shared
+
+
+@each_target
+@each_scheme
+@pytest.mark.parametrize("channels", [(32, 48), (128, 64)])
+def test_weights_of_this_run(target: Target, outputs: int, channels: tuple[int, int]) -> None:
+    """The same numbers, bit for bit, as with weights that were packed once."""
+    ic, oc = channels
+    x, weight, bias = numbers(0, 2, 13, 14, ic), numbers(1, oc, 3, 3, ic), numbers(2, oc)
+    plane, y = Plane("x", x.shape, (1, 1, 1, 1)), Plane("y", (2, 13, 14, oc))
+    packing, packed = pack_winograd_weights(weight, outputs, target, name="weights")
+    tasks, temporaries = winograd_tasks(plane, y, None, packed, bias, outputs, target)
+    between = [*temporaries, packed]
+    (result,) = run_tasks([packing, *tasks], {plane: x}, [y], target, between=between, halo=0.0)
+    assert np.array_equal(result, layer(x, weight, bias, None, outputs, target))
+
+
+def test_rule_of_a_training_step() -> None:
+    for images, size, channels, expected in (
+        (128, 32, 16, 4),
+        (128, 16, 32, 4),
+        (128, 8, 64, 4),
+        (128, 4, 512, 4),
+        (128, 3, 512, 0),
+        (8, 2, 512, 0),
+        (16, 56, 64, 4),
+        (16, 14, 256, 4),
+        (16, 7, 512, 2),
+        (1, 7, 512, 0),
+        (8, 6, 64, 2),
+        (1, 4, 16, 0),
+    ):
+        assert choose_training_outputs(images, size, size, channels, channels) == expected, size
