@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lushan
-from lushan.bench import infer
+from lushan.bench import infer, rivals
 from lushan.bench.infer import measure
 from lushan.bench.layers import steps_of
 from lushan.bench.peers import PEERS, Workload
@@ -35,7 +35,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         times = {name: SPENT.get(name, 1 / len(name)) for name in contestants}
         return {name: [3 * t, t / 2, t] for name, t in times.items()}
 
-    monkeypatch.setattr(infer, "take_turns", take_turns)
+    for module in (infer, rivals):
+        monkeypatch.setattr(module, "take_turns", take_turns)
 
 
 @pytest.mark.usefixtures("clock")
