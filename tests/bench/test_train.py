@@ -154,13 +154,14 @@ def test_what_the_settings_say_is_felt() -> None:
 def test_memory_is_that_of_a_fresh_process() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("the system does not tell")
-    for n in (2, 64):  # now the kernels are in the cache
-        Lushan().prepare(workload(n, 64), "cpu")()
-    small, large = (peak_megabytes(Lushan(), "cpu", workload(n, 64)) for n in (2, 64))
-    held = 64 * 64 * 64 * 8 * 4 / 2**20  # of one of the values that the backward pass needs
+    works = [workload(batch, 32) for batch in (2, 256)]
+    for work in works:
+        Lushan().prepare(work, "cpu")()  # now the kernels are in the cache
+    small, large = (peak_megabytes(Lushan(), "cpu", work) for work in works)
+    held = 256 * 32 * 32 * 8 * 4 / 2**20  # of one of the values that the backward pass needs
     assert large > small + held
     if PyTorch().available() is not None:
-        report = measure(workload(2, 64), runs=1, peers=[PyTorch()], memory=True)
+        report = measure(works[0], runs=1, peers=[PyTorch()], memory=True)
         assert report.peak_megabytes == pytest.approx(small, rel=0.5)
         peak = report.peers["pytorch"].peak_megabytes
         assert peak is not None
