@@ -18,6 +18,8 @@ from lushan.bench.torch_training import TorchTraining
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph
 from lushan.graph.training import (
+    GRADIENT_NORM,
+    LOSS,
     RATES,
     TARGETS,
     TrainingProgram,
@@ -28,7 +30,7 @@ from lushan.graph.training import (
 from lushan.train.settings import Settings
 
 Step: TypeAlias = Callable[[], float]  # does one, and returns the loss before its update
-LEARNING_RATE = 0.01  # far from diverging on random pictures, and felt in the next loss
+_UNCLIPPED = 1e30  # asks for the norm of all gradients together, and changes none
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class TrainingWorkload:
 
     ``x`` is float32 [N, H, W, 3], ``labels`` are class indices [N] of ``classes``. Of ``settings``
     count what a step computes: frozen layers, clipping, label smoothing, momentum, weight decay.
+    ``learning_rate`` is the same in every step.
     """
 
     graph: Graph
@@ -46,11 +49,12 @@ class TrainingWorkload:
     classes: int
     settings: Settings
     threads: int
+    learning_rate: float = 0.01
 
     @property
     def rates(self) -> dict[str, float]:
         """The numbers of an update, by the name that both give them."""
-        values = (LEARNING_RATE, self.settings.momentum, self.settings.weight_decay)
+        values = (self.learning_rate, self.settings.momentum, self.settings.weight_decay)
         return dict(zip(RATES, values, strict=True))
 
 
@@ -84,27 +88,42 @@ class Lushan:
 
     def prepare(self, workload: TrainingWorkload, setting: str) -> Step:
         """See ``TrainingPeer``."""
-        from lushan.cpu import executor
+        program = _program(workload, workload.settings.clip)
+        inputs = _inputs(workload)
+        return lambda: float(program.step(inputs)[LOSS])
 
-        settings = workload.settings
-        graph = training_step(
-            workload.graph,
-            frozen=settings.freeze,
-            label_smoothing=settings.label_smoothing,
-            clip=settings.clip,
-        )
-        program = TrainingProgram(
-            graph,
-            training_state(graph, workload.weights),
-            executor.compile,
-            threads=workload.threads,
-        )
-        inputs: dict[str, Array | float] = {
-            workload.graph.inputs[0].name: workload.x,
-            TARGETS: one_hot(workload.labels, workload.classes),
-            **workload.rates,
-        }
-        return lambda: float(program.step(inputs)["loss"])
+
+def felt_rate(workload: TrainingWorkload, change: float) -> float:
+    """Return the learning rate at which the first step changes the loss by a share of it, about.
+
+    By the gradient g, a step without momentum takes ``rate * |g|**2`` off the loss. At such a rate
+    the losses of two programs can be compared: at a larger one rounding grows, and after a single
+    step of 0.01 a new ResNet-50 has lost the second digit in whatever computes in float32.
+    """
+    program = _program(workload, _UNCLIPPED)
+    try:
+        values = program.step({**_inputs(workload), RATES[0]: 0.0})
+    finally:
+        program.close()
+    norm, clip = float(values[GRADIENT_NORM]), workload.settings.clip
+    taken = norm * (norm if clip is None else min(norm, clip))
+    return change * float(values[LOSS]) / taken if taken else 0.0
+
+
+def _program(workload: TrainingWorkload, clip: float | None) -> TrainingProgram:
+    from lushan.cpu import executor
+
+    settings = workload.settings
+    graph = training_step(
+        workload.graph, frozen=settings.freeze, label_smoothing=settings.label_smoothing, clip=clip
+    )
+    state = training_state(graph, workload.weights)
+    return TrainingProgram(graph, state, executor.compile, threads=workload.threads)
+
+
+def _inputs(workload: TrainingWorkload) -> dict[str, Array | float]:
+    targets = one_hot(workload.labels, workload.classes)
+    return {workload.graph.inputs[0].name: workload.x, TARGETS: targets, **workload.rates}
 
 
 class PyTorch:

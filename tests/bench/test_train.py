@@ -14,7 +14,7 @@ import pytest
 from lushan.bench import rivals, train
 from lushan.bench.train import measure
 from lushan.bench.training_memory import peak_megabytes
-from lushan.bench.training_peers import TRAINING_PEERS, Lushan, PyTorch, TrainingWorkload
+from lushan.bench.training_peers import TRAINING_PEERS, Lushan, PyTorch, TrainingWorkload, felt_rate
 from lushan.errors import BenchmarkError, GraphError, UsageError
 from lushan.models.initialize import initial_weights
 from lushan.models.resnet_graph import build
@@ -166,6 +166,14 @@ def test_memory_is_that_of_a_fresh_process() -> None:
         peak = report.peers["pytorch"].peak_megabytes
         assert peak is not None
         assert peak > 50
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip": 0.1}, {"freeze": ("layer2",)}], ids=str)
+def test_the_first_step_is_felt_in_the_loss(settings: dict[str, Any]) -> None:
+    work = workload(16, momentum=0.0, **settings)
+    step = Lushan().prepare(replace(work, learning_rate=felt_rate(work, 0.01)), "cpu")
+    first, second = step(), step()
+    assert 1 - second / first == pytest.approx(0.01, rel=0.3)
 
 
 def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
