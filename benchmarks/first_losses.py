@@ -5,7 +5,8 @@ DIR has a folder of pictures per class; without it, batches are noise around a p
 class. Both are trained step by step at the recipe's rate and at small ones, and the largest
 difference of their losses is told after 1, 10, 25 and all steps. PyTorch is compared with itself
 too, with its other order of memory, on one thread and, at the recipe's rate, in float64: how far
-two right programs may be from each other. Two claims are checked, with exit status 1 where one does not hold:
+two right programs may be from each other. Two claims are checked, with exit status 1 where one
+does not hold:
 
 * in float64 (reference engine), at the recipe's rate, the losses are PyTorch's: ``FLOAT64_BOUND``;
 * in float32 (CPU engine), at the smallest rate, they are PyTorch's: ``FLOAT32_BOUND``.
