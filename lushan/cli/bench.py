@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -23,7 +24,7 @@ from lushan.cli.options import (
 )
 from lushan.cli.progress import progress_bar
 from lushan.engines import ENGINES
-from lushan.errors import UsageError
+from lushan.errors import LushanError, UsageError
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.zoo import load_model, random_model
 from lushan.quantization.quantized_model import quantize_on_noise
@@ -107,19 +108,11 @@ def infer(
                 layers=layers,
                 progress=progress,
             )
-    for error in result.refused:
-        report(error, language)
     record = asdict(result)
     record["weights"] = f"random, seed {SEED}" if random else "the model's"
-    record["refused"] = [error.message(language) for error in result.refused]
     if not layers:
         del record["layers"]
-    if format_ is ReportFormat.json:
-        print(json.dumps(record, ensure_ascii=False))
-    else:
-        _print(record)
-    if result.refused:
-        raise typer.Exit(1)
+    _tell(record, result.refused, format_, language, _print)
 
 
 @bench.command()
@@ -179,15 +172,26 @@ def train(
             memory=memory,
             progress=progress,
         )
-    for error in result.refused:
-        report(error, language)
     record = {"model": described.model, "weights": described.weights, **asdict(result)}
-    record["refused"] = [error.message(language) for error in result.refused]
+    _tell(record, result.refused, format_, language, _print_training)
+
+
+def _tell(
+    record: dict[str, Any],
+    refused: Sequence[LushanError],
+    format_: ReportFormat,
+    language: str,
+    print_text: Callable[[dict[str, Any]], None],
+) -> None:
+    """Print a report, and what was left out, which makes the exit status 1."""
+    for error in refused:
+        report(error, language)
+    record["refused"] = [error.message(language) for error in refused]
     if format_ is ReportFormat.json:
         print(json.dumps(record, ensure_ascii=False))
     else:
-        _print_training(record)
-    if result.refused:
+        print_text(record)
+    if refused:
         raise typer.Exit(1)
 
 

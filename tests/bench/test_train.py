@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lushan.bench import rivals, train
+from lushan.bench import train
 from lushan.bench.train import measure
 from lushan.bench.training_memory import peak_megabytes
 from lushan.bench.training_peers import TRAINING_PEERS, Lushan, PyTorch, TrainingWorkload, felt_rate
@@ -21,8 +20,6 @@ from lushan.models.resnet_graph import build
 from lushan.train.settings import Settings
 from support.fake_peer import FakeTrainingPeer
 from support.small_models import NETWORK
-
-SPENT = {"lushan": 0.004, "slow": 0.008, "quick": 0.002}
 
 
 def workload(batch: int = 4, side: int = 16, **settings: Any) -> TrainingWorkload:
@@ -38,22 +35,6 @@ def workload(batch: int = 4, side: int = 16, **settings: Any) -> TrainingWorkloa
         settings=Settings(batch=batch, **settings),
         threads=1,
     )
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every contestant take the time that ``SPENT`` says, its settings ever less of it."""
-
-    def take_turns(
-        contestants: Mapping[str, Callable[[], Any]], rounds: int, **_: Any
-    ) -> dict[str, list[float]]:
-        for call in contestants.values():
-            call()
-        times = {name: SPENT.get(name, 1 / len(name)) for name in contestants}
-        return {name: [3 * t, t / 2, t] for name, t in times.items()}
-
-    for module in (train, rivals):
-        monkeypatch.setattr(module, "take_turns", take_turns)
 
 
 @pytest.mark.usefixtures("clock")
