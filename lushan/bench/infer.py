@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from lushan.bench.disturbance import Disturbance
 from lushan.bench.layers import LayerTime, layer_times
 from lushan.bench.peak import Peak
 from lushan.bench.peers import Call, Peer, Workload
+from lushan.bench.rivals import fastest_setting
 from lushan.bench.turns import Progress, take_turns
 from lushan.errors import BenchmarkError, LushanError, UsageError
 from lushan.graph.executor import Array
@@ -202,24 +204,18 @@ def _prepare(
     refused: list[LushanError] = []
     for peer in peers:
         precision = peer.precision if network == "float32" else network
+
+        def check(name: str, call: Call, precision: str = precision) -> None:
+            _check_agreement(name, precision, call(), expected)
+
         try:
-            calls = peer.prepare(workload)
-            for setting, call in calls.items():
-                _check_agreement(f"{peer.name} ({setting})", precision, call(), expected)
-            trial = take_turns(calls, TRIAL_ROUNDS if len(calls) > 1 else 0)
+            setting, call = fastest_setting(
+                peer.name, partial(peer.prepare, workload), check, TRIAL_ROUNDS
+            )
         except LushanError as error:
             refused.append(error)
-        except Exception as error:  # whatever a foreign library raises
-            refused.append(
-                BenchmarkError(
-                    "{peer} is left out: it fails on this network ({reason})",
-                    peer=peer.name,
-                    reason=repr(error),
-                )
-            )
         else:
-            best = min(calls, key=lambda setting: min(trial[setting], default=0.0))
-            rivals.append(_Rival(peer, precision, best, calls[best]))
+            rivals.append(_Rival(peer, precision, setting, call))
     return rivals, refused
 
 

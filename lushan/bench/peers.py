@@ -84,7 +84,7 @@ class OnnxRuntime:
 
     def available(self) -> str | None:
         """See ``Peer``; it needs ``onnx`` too."""
-        return _version("onnxruntime") if _version("onnx") else None
+        return version_of("onnxruntime") if version_of("onnx") else None
 
     def prepare(self, workload: Workload) -> dict[str, Call]:
         """See ``Peer``; there is one setting for each file."""
@@ -124,7 +124,7 @@ class OpenVino:
 
     def available(self) -> str | None:
         """See ``Peer``; it needs ``onnx`` too, and for bfloat16 a processor that has it."""
-        version = _version("openvino") if _version("onnx") else None
+        version = version_of("openvino") if version_of("onnx") else None
         if version is None or self.precision == "float32":
             return version
         import openvino
@@ -199,7 +199,7 @@ class PyTorch:
 
     def available(self) -> str | None:
         """See ``Peer``."""
-        return _version("torch")
+        return version_of("torch")
 
     def prepare(self, workload: Workload) -> dict[str, Call]:
         """See ``Peer``."""
@@ -228,7 +228,7 @@ class PyTorch:
 PEERS: tuple[Peer, ...] = (OnnxRuntime(), OpenVino(), PyTorch(), OpenVino("bfloat16"))
 
 
-def _version(module: str) -> str | None:
+def version_of(module: str) -> str | None:
     """Return the version of a module, None where it is missing or cannot be loaded."""
     try:
         version = importlib.import_module(module).__version__

@@ -28,23 +28,10 @@ def torch_network(
     ``memory_format`` is torch's order of memory for pictures and weights. Raises BenchmarkError
     for an operator that has no equal there.
     """
-    import torch
-
-    for node in graph.nodes:
-        if node.operator not in FUNCTIONS:
-            raise BenchmarkError(
-                "{node!r}: {operator} is not written for PyTorch here",
-                node=node.name,
-                operator=node.operator,
-            )
-
-    def tensor(array: Array) -> Tensor:
-        if array.ndim == 4:  # [OC, KH, KW, IC] → [OC, IC, KH, KW]
-            stored = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
-            return stored.contiguous(memory_format=memory_format)
-        return torch.from_numpy(np.array(array))
-
-    parameters = {value.name: tensor(weights[value.name]) for value in graph.parameters}
+    check_operators(graph)
+    parameters = {
+        value.name: to_tensor(weights[value.name], memory_format) for value in graph.parameters
+    }
     producers = graph.producers()
     steps = []
     for node, dying in zip(graph.nodes, last_uses(graph, {graph.outputs[0]}), strict=True):
@@ -52,7 +39,7 @@ def torch_network(
         if node.inputs[0] in dying and node.inputs[0] in producers:
             function = IN_PLACE.get(node.operator, function)
         steps.append((function, node.inputs, node.name, node.options, dying))
-    functional = torch.nn.functional
+    functional = torch_functional()
 
     def run(x: Tensor) -> Tensor:
         values = {**parameters, graph.inputs[0].name: x}
@@ -63,6 +50,37 @@ def torch_network(
         return values[graph.outputs[0]]
 
     return run
+
+
+def check_operators(graph: Graph) -> None:
+    """Raise BenchmarkError for an operator that has no equal there."""
+    for node in graph.nodes:
+        if node.operator not in FUNCTIONS:
+            raise BenchmarkError(
+                "{node!r}: {operator} is not written for PyTorch here",
+                node=node.name,
+                operator=node.operator,
+            )
+
+
+def to_tensor(array: Array, memory_format: Any) -> Tensor:
+    """Return a copy of a parameter or of pictures, as PyTorch has them.
+
+    [N, H, W, C] → [N, C, H, W] and [OC, KH, KW, IC] → [OC, IC, KH, KW], in that order of memory.
+    """
+    import torch
+
+    if array.ndim == 4:
+        stored = torch.from_numpy(np.array(array.transpose(0, 3, 1, 2), order="C"))
+        return stored.contiguous(memory_format=memory_format)
+    return torch.from_numpy(np.array(array))
+
+
+def torch_functional() -> Any:
+    """Return ``torch.nn.functional``; nothing here loads PyTorch before it is needed."""
+    import torch
+
+    return torch.nn.functional
 
 
 # --- operators: f is torch.nn.functional, then inputs and attributes as ours have them ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,6 @@ from lushan.models.resnet_graph import build
 from lushan.models.summary import summarize
 from support.compare import relative_error
 from support.fake_peer import FakePeer
-
-SPENT = {"peak": 1.0, "lushan": 0.004, "slow": 0.008, "quick": 0.002, "coarse": 0.001}
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every contestant take the time that ``SPENT`` says, its settings ever less of it."""
-
-    def take_turns(
-        contestants: Mapping[str, Callable[[], Any]], rounds: int, **_: Any
-    ) -> dict[str, list[float]]:
-        for call in contestants.values():
-            call()
-        times = {name: SPENT.get(name, 1 / len(name)) for name in contestants}
-        return {name: [3 * t, t / 2, t] for name, t in times.items()}
-
-    monkeypatch.setattr(infer, "take_turns", take_turns)
 
 
 @pytest.mark.usefixtures("clock")

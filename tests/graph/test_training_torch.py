@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from lushan.bench.torch_network import FUNCTIONS
+from lushan.bench.torch_network import to_tensor
+from lushan.bench.torch_training import TorchTraining
 from lushan.graph import interpret
-from lushan.graph.ir import Graph
 from lushan.graph.training import (
     TrainingProgram,
     UpdatingEngine,
@@ -27,47 +26,6 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # threads of two runtimes on the same cores wait for each other
 
 DECAY, MOMENTUM = 5e-4, 0.9
-
-
-class Peer:
-    """A network trained by PyTorch, with weights of ours."""
-
-    def __init__(self, graph: Graph, weights: Mapping[str, np.ndarray]) -> None:
-        self.graph = graph
-        updated = {name for node in graph.nodes if node.operator == "batch_norm"
-                   for name in node.inputs[3:]}  # fmt: skip
-        self.parameters = {
-            name: torch.tensor(np.moveaxis(w, -1, 1) if w.ndim == 4 else w).contiguous()
-            for name, w in weights.items()
-        }
-        trained = [w.requires_grad_() for name, w in self.parameters.items() if name not in updated]
-        self.optimizer = torch.optim.SGD(
-            trained, lr=1.0, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True
-        )
-
-    def scores(self, x: np.ndarray) -> Any:
-        f = torch.nn.functional
-        values = {**self.parameters, "input": torch.tensor(np.moveaxis(x, -1, 1)).contiguous()}
-        for node in self.graph.nodes:
-            inputs = [values[name] for name in node.inputs]
-            if node.operator == "batch_norm":
-                x_, weight, bias, *running = inputs
-                values[node.name] = f.batch_norm(
-                    x_, *running, weight, bias, training=True, eps=node.options["epsilon"]
-                )
-            else:
-                values[node.name] = FUNCTIONS[node.operator](f, *inputs, **node.options)
-        return values[self.graph.outputs[0]]
-
-    def step(self, x: np.ndarray, labels: np.ndarray, rate: float, smoothing: float) -> float:
-        self.optimizer.param_groups[0]["lr"] = rate
-        self.optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(
-            self.scores(x), torch.tensor(labels), label_smoothing=smoothing
-        )
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.detach())
 
 
 def batches(count: int, size: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -90,7 +48,9 @@ def losses(
     """Return our losses and PyTorch's, of a number of steps on pictures of a size."""
     graph = build(network)
     weights = {n: w.astype(dtype) for n, w in initial_weights(graph, seed=1).items()}
-    peer = Peer(graph, weights)
+    peer = TorchTraining(
+        graph, weights, memory_format=torch.contiguous_format, label_smoothing=smoothing
+    )
     step = training_step(graph, label_smoothing=smoothing)
     program = TrainingProgram(step, training_state(step, weights), engine)
     ours, theirs = [], []
@@ -105,7 +65,15 @@ def losses(
             }
         )
         ours.append(float(values["loss"]))
-        theirs.append(peer.step(x.astype(dtype), labels, rate, smoothing))
+        theirs.append(
+            peer.step(
+                to_tensor(x.astype(dtype), torch.contiguous_format),
+                torch.from_numpy(labels),
+                learning_rate=rate,
+                momentum=MOMENTUM,
+                weight_decay=DECAY,
+            )
+        )
     return ours, theirs
 
 
