@@ -18,13 +18,13 @@ own, which tells by how much its peak memory grows over the frame itself.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -173,10 +173,16 @@ def peak(way: str, name: str, size: tuple[int, int], preprocessing: Preprocessin
     for start in range(0, len(data), 4096):
         data[start : start + 4096] = bytes(range(64, 192)) * 32
     frame = Frame.from_bytes(data, name, *size, standard=BT601)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_memory()
     for _ in range(3):
         read(frame)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(_peak_memory() - before)
+
+
+def _peak_memory() -> int:
+    """Return the peak of this program in KiB; getrusage would count its parent's before exec."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def main() -> None:

@@ -136,6 +136,7 @@ class _Emitter:
         addresses = e.absolute(self._plane(plane, PlaneArgument.ADDRESSES), I64)
         weights = e.absolute(self._plane(plane, PlaneArgument.WEIGHTS), I32)
         middle = e.absolute(Argument.MIDDLE, I32)
+        height = e.argument(Argument.HEIGHT)
         halves = ir.Constant(self.bytes.integers, [1 << (DROPPED_BITS - 1)] * self.lanes)
         dropped = ir.Constant(self.bytes.integers, [DROPPED_BITS] * self.lanes)
 
@@ -144,9 +145,14 @@ class _Emitter:
             places = e.offset(addresses, e.mul(line, e.mul(steps, STEP)))
             factors = e.offset(weights, e.mul(line, e.mul(steps, 2)))
             out = e.offset(middle, e.mul(lane, e.mul(tiles, 2 * self.lanes)))
+            # The next row of the result needs about so many rows more: they may be in no cache.
+            after = e.lesser(e.add(line, 1), e.sub(height, 1))
+            coming = e.offset(addresses, e.mul(e.add(after, 1), e.mul(steps, STEP)))
 
             def tile(index: Value) -> None:
                 column = e.mul(index, STEP * self.lanes)
+                for row in range(1, STEP + 2):
+                    e.prefetch(self._row(coming, -row, column), level=1)
 
                 def step(number: Value, *sums: Value) -> list[Value]:
                     quads = self._four_rows(places, e.mul(number, STEP), column)
@@ -183,8 +189,7 @@ class _Emitter:
         e, b = self.e, self.e.builder
         rows = []
         for row in range(STEP):
-            address = b.load(e.offset(places, e.add(first, row)))
-            pointer = b.inttoptr(b.add(address, column), I8.as_pointer())
+            pointer = self._row(places, e.add(first, row), column)
             vector = ir.VectorType(I8, STEP * self.lanes)
             rows.append(b.load(b.bitcast(pointer, vector.as_pointer()), align=1))
         words = ir.VectorType(I16, 2 * self.lanes)
@@ -195,6 +200,12 @@ class _Emitter:
             )
             quads += [self._interleave(a, c, part, 8) for part in (0, 1)]
         return [b.bitcast(quad, self.bytes.integers) for quad in quads]
+
+    def _row(self, places: Value, index: Value, column: Value) -> Value:
+        """Return where a column begins of the row whose address is at ``places`` + ``index``."""
+        b = self.e.builder
+        address = b.load(self.e.offset(places, index))
+        return b.inttoptr(b.add(address, column), I8.as_pointer())
 
     def _interleave(self, a: Value, c: Value, half: int, group: int) -> Value:
         """Return a and c in turns, from one half of each group of so many elements (16 bytes)."""

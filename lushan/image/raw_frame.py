@@ -178,6 +178,11 @@ class Frame:
         _check_size(width, height)
         _check_choice("range", value_range, (None, "full", "limited"))
         _check_choice("siting", siting, ("left", "center"))
+        if standard is not None and not isinstance(standard, Standard):
+            raise UsageError(
+                "a frame's standard is BT601 or BT709 of lushan.image.color; received {value!r}",
+                value=standard,
+            )
         extents = _extents(layout, width, height, None)
         if len(planes) != len(extents):
             raise UsageError(
@@ -296,6 +301,9 @@ def _checked_stride(layout: str, width: int, height: int, stride: int | None) ->
 
 
 def _check_size(width: int, height: int) -> None:
+    for side in (width, height):
+        if not isinstance(side, (int, np.integer)):
+            raise UsageError("a side of a frame is a whole number; received {value!r}", value=side)
     if width < 1 or height < 1:
         raise UsageError("a frame of {width}×{height} has no pixels", width=width, height=height)
     if max(width, height) > MAX_SIDE:
@@ -348,4 +356,9 @@ def _fitting(layout: str, plane: Bytes, rows: int, length: int) -> Bytes:
 def _flat(buffer: bytes | bytearray | memoryview | Bytes) -> Bytes:
     if isinstance(buffer, np.ndarray):
         return buffer.reshape(-1).view(np.uint8)
-    return np.frombuffer(buffer, dtype=np.uint8)
+    try:
+        return np.frombuffer(buffer, dtype=np.uint8)
+    except (TypeError, ValueError, AttributeError):
+        raise UsageError(
+            "a frame is made of bytes or a uint8 array; received {type}", type=type(buffer).__name__
+        ) from None

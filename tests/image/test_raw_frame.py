@@ -101,6 +101,9 @@ def make(**changes: object) -> Frame:
         ({"format": "RGB24", "stride": 11}, "takes 12 bytes; the stride 11 is less"),
         ({"value_range": "wide"}, "range should be one of full, limited; received 'wide'"),
         ({"siting": "right"}, "siting should be one of left, center; received 'right'"),
+        ({"width": 4.0}, "a side of a frame is a whole number; received 4.0"),
+        ({"buffer": "pixels"}, "bytes or a uint8 array; received str"),
+        ({"standard": "709"}, "BT601 or BT709; received '709'"),
         ({"width": 70_000, "height": 1}, "70000×1: no side may be over 65535 pixels"),
     ],
 )
