@@ -12,6 +12,7 @@ What a network sees of a frame is defined in ``frame_input``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def raw_format(name: str) -> str:
 
     Raises ``UsageError`` listing those there are.
     """
-    upper = name.upper()
+    upper = str(name).upper()
     known = _ALIASES.get(upper, upper)
     if known not in RAW_FORMATS:
         raise UsageError(
@@ -302,7 +303,7 @@ def _checked_stride(layout: str, width: int, height: int, stride: int | None) ->
 
 def _check_size(width: int, height: int) -> None:
     for side in (width, height):
-        if not isinstance(side, (int, np.integer)):
+        if isinstance(side, bool) or not isinstance(side, (int, np.integer)):
             raise UsageError("a side of a frame is a whole number; received {value!r}", value=side)
     if width < 1 or height < 1:
         raise UsageError("a frame of {width}×{height} has no pixels", width=width, height=height)
@@ -354,11 +355,12 @@ def _fitting(layout: str, plane: Bytes, rows: int, length: int) -> Bytes:
 
 
 def _flat(buffer: bytes | bytearray | memoryview | Bytes) -> Bytes:
+    received = type(buffer).__name__
     if isinstance(buffer, np.ndarray):
-        return buffer.reshape(-1).view(np.uint8)
-    try:
-        return np.frombuffer(buffer, dtype=np.uint8)
-    except (TypeError, ValueError, AttributeError):
-        raise UsageError(
-            "a frame is made of bytes or a uint8 array; received {type}", type=type(buffer).__name__
-        ) from None
+        if buffer.dtype == np.uint8:
+            return buffer.reshape(-1)
+        received = buffer.dtype.name
+    else:
+        with suppress(TypeError, ValueError, AttributeError):
+            return np.frombuffer(buffer, dtype=np.uint8)
+    raise UsageError("a frame is made of bytes or a uint8 array; received {type}", type=received)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,16 @@ def test_an_odd_size_in_chinese(run, tmp_path, model_folder) -> None:
     path.write_bytes(b"xx")
     result = run("classify", path, *options, "--lang", "zh")
     assert "不是整数个 1×1 的 NV12 帧" in result.err
+
+
+def test_the_examples_of_the_documentation_run(monkeypatch, tmp_path, run, capsys) -> None:
+    """The frames of docs/frames.md, in Python and on the command line."""
+    text = (Path(__file__).parents[2] / "docs/frames.md").read_text(encoding="utf-8")
+    data = bytes(raw_frame_size("nv12", 1920, 1080))
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(block, {"data": data})
+    assert "probability" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frame.nv12").write_bytes(data)
+    [line] = [line for line in text.splitlines() if line.endswith("frame.nv12")]
+    assert run(*line.split()[1:]).status == 0

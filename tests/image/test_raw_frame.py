@@ -102,8 +102,11 @@ def make(**changes: object) -> Frame:
         ({"value_range": "wide"}, "range should be one of full, limited; received 'wide'"),
         ({"siting": "right"}, "siting should be one of left, center; received 'right'"),
         ({"width": 4.0}, "a side of a frame is a whole number; received 4.0"),
+        ({"width": True}, "a side of a frame is a whole number; received True"),
+        ({"format": None}, "frame format None is not known"),
+        ({"buffer": np.zeros(9, np.float32)}, "bytes or a uint8 array; received float32"),
         ({"buffer": "pixels"}, "bytes or a uint8 array; received str"),
-        ({"standard": "709"}, "BT601 or BT709; received '709'"),
+        ({"standard": "709"}, "BT601 or BT709 of lushan.image.color; received '709'"),
         ({"width": 70_000, "height": 1}, "70000×1: no side may be over 65535 pixels"),
     ],
 )
