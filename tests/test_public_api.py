@@ -12,6 +12,7 @@ import pytest
 import lushan
 
 NAMES = {
+    "Frame",
     "GraphError",
     "LushanError",
     "MissingExtraError",
@@ -25,7 +26,10 @@ NAMES = {
     "load",
 }
 # What nobody pays for who only wants to recognise a picture.
-HEAVY = ("huggingface_hub", "onnx", "torch", "rich", "typer", "llvmlite", "urllib.request")
+HEAVY = (
+    *("huggingface_hub", "onnx", "torch", "rich", "typer", "llvmlite", "urllib.request"),
+    *("PIL", "lushan.image.color", "lushan.image.raw_frame"),
+)
 
 
 def test_exported_names_are_pinned() -> None:

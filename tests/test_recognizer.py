@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import lushan
 from lushan.errors import LushanError, ModelError, PictureError, UsageError
 from lushan.models.zoo import load_model
+from lushan.quantization.calibration import calibrate
+from lushan.quantization.quantized_model import quantize_model
+from support.frames import frame_of, random_frame
 from support.small_models import write_small_model
 
 
@@ -297,3 +300,36 @@ def test_bare_weights_are_recognised_by_their_tensors(shared: Path) -> None:
     bare = lushan.load(folder / "model.th")
     assert bare.labels.names[3] == "cat"
     assert bare.classify(pixels()) == lushan.load(folder).classify(pixels())
+
+
+def test_a_frame_has_one_answer_by_every_way(
+    recognizer: lushan.Recognizer, model_folder: Path
+) -> None:
+    frames = [random_frame("NV12", 90, 70, seed=seed) for seed in range(5)]
+    alone = [recognizer.classify(frame) for frame in frames]
+    assert len({answer[0].probability for answer in alone}) == 5
+    for batch in (1, 2, 5):
+        assert list(recognizer.classify_many(iter(frames), batch=batch)) == alone
+    assert recognizer.classify(lambda: frames[0]) == alone[0]
+    inputs = np.stack([recognizer.prepare(frame)[0] for frame in frames])
+    for scores, frame, answer in zip(recognizer.scores(inputs), frames, alone, strict=True):
+        assert recognizer.answer(scores, frame.report(), 3, "en") == answer
+    with lushan.load(model_folder, engine="reference") as reference:
+        np.testing.assert_array_equal(reference.prepare(frames[0])[0], inputs[0])
+    with pytest.raises(UsageError, match="received the single '<Frame>'"):
+        recognizer.classify_many(frames[0])
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_photographs_as_frames_have_the_best_answer_of_their_pictures(
+    precision: str, photos: list[Path]
+) -> None:
+    model = load_model("default")
+    if precision == "int8":
+        model = quantize_model(model, calibrate(model, photos), "mse")
+    with lushan.Recognizer(model) as recognizer:
+        for path in photos:
+            with Image.open(path) as opened:
+                picture = ImageOps.fit(opened.convert("RGB"), (1920, 1080))
+            frame = frame_of(np.array(picture), "NV12", value_range="limited")
+            assert recognizer.classify(frame)[0].label == recognizer.classify(picture)[0].label
