@@ -1,8 +1,8 @@
 """Video files, streams and cameras as a source of frames, read by FFmpeg through PyAV.
 
 The planes of a decoded frame go to the network as they are; no RGB picture is made. What FFmpeg
-gives in a form that ``Frame`` does not know (more than 8 bits, other samplings) it converts to 4:2:0
-first. Left out: sound, subtitles, pixels that are not square, and the light of HDR.
+gives in a form that ``Frame`` does not know (more than 8 bits, other samplings) it converts to
+4:2:0 first. Left out: sound, subtitles, pixels that are not square, and the light of HDR.
 """
 
 from __future__ import annotations
@@ -136,17 +136,13 @@ class VideoSource:
 
     def _frame(self, frame: av.VideoFrame) -> Frame:
         """Return the planes of a decoded frame, upright, with the colours that it says it has."""
-        quarter_turn = frame.rotation % 180 != 0
+        rotation = frame.rotation
         name = _FORMATS.get(frame.format.name)
         strange = name is None or frame.colorspace not in _KNOWN_SPACES
-        if strange or (quarter_turn and name not in _SYMMETRIC):
-            frame, rotation = (
-                frame.reformat(format="yuv420p", dst_colorspace="ITU709"),
-                frame.rotation,
-            )
+        if strange or (rotation % 180 and name not in _SYMMETRIC):
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
             name, standard, value_range = "I420", BT709, "limited"
         else:
-            rotation = frame.rotation
             standard, value_range = _colours(frame)
         planes = [_plane(plane, frame) for plane in frame.planes]
         if rotation:
@@ -176,7 +172,7 @@ def _colours(frame: av.VideoFrame) -> tuple[Standard, Range]:
 
 
 def _plane(plane: av.VideoPlane, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    """Return a plane as a view [height, bytes of a row] of FFmpeg's memory, which it keeps alive."""
+    """Return a plane [height, bytes of a row]: a view of FFmpeg's memory, which it keeps."""
     height = plane.height
     rows = np.frombuffer(plane, np.uint8)[: height * plane.line_size]
     return rows.reshape(height, plane.line_size)
