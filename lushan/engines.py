@@ -5,7 +5,8 @@ An engine is imported when it is first used: the reference engine needs no compi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,7 +14,14 @@ from lushan import passes
 from lushan.graph.executor import Array, Engine, Program
 from lushan.graph.ir import Graph
 
+if TYPE_CHECKING:  # loaded with the first frame
+    from lushan.image.preprocess import Preprocessing
+    from lushan.image.raw_frame import Frame
+
 DEFAULT_ENGINE = "cpu"
+
+# Makes the input [H, W, 3] of a network of a raw frame.
+FrameReader: TypeAlias = "Callable[[Frame], Array]"
 
 
 def _cpu(
@@ -46,3 +54,23 @@ def _reference(
 
 
 ENGINES: Mapping[str, Engine] = {"cpu": _cpu, "reference": _reference}
+
+
+def _cpu_frames(preprocessing: Preprocessing) -> FrameReader:
+    """Read frames with a kernel compiled for this processor."""
+    from lushan.cpu.frame_input import FrameReader
+
+    return FrameReader(preprocessing)
+
+
+def _reference_frames(preprocessing: Preprocessing) -> FrameReader:
+    """Read frames with NumPy: the same bits."""
+    from lushan.image.frame_input import frame_input
+
+    return lambda frame: frame_input(frame, preprocessing)
+
+
+FRAME_READERS: Mapping[str, Callable[[Preprocessing], FrameReader]] = {
+    "cpu": _cpu_frames,
+    "reference": _reference_frames,
+}

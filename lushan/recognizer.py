@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lushan.cores import thread_count
-from lushan.engines import DEFAULT_ENGINE, ENGINES
+from lushan.engines import DEFAULT_ENGINE, ENGINES, FRAME_READERS, FrameReader
 from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph.executor import ProfilingProgram
 from lushan.image.sources import source_name
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
     from concurrent.futures import Future
 
     from lushan.image.decode import InputReport, PictureSource
+    from lushan.image.raw_frame import Frame
 
 PRECISIONS = ("float32", "int8")
 LANGUAGES = ("en", "zh")
@@ -39,8 +40,8 @@ LANGUAGES = ("en", "zh")
 # Numbers that go out of range on the way show in the scores, which are looked at.
 _UNTIL_THE_SCORES: Mapping[str, Any] = {"divide": "ignore", "over": "ignore", "invalid": "ignore"}
 
-# A picture, or a function that gets it when its turn comes.
-Source: TypeAlias = "PictureSource | Callable[[], PictureSource]"
+# A picture or frame, or a function that gets it when its turn comes.
+Source: TypeAlias = "PictureSource | Frame | Callable[[], PictureSource | Frame]"
 Prepared: TypeAlias = "tuple[npt.NDArray[np.float32], InputReport]"
 
 
@@ -115,6 +116,7 @@ class Recognizer:
         self.engine = engine
         self.threads = thread_count(threads)
         self._closed = False
+        self._frames: FrameReader | None = None  # made with the first frame
         self._output = model.graph.outputs[0]
         self._program = ENGINES[engine](model.graph, model.weights, threads=self.threads)
         size = model.preprocessing
@@ -128,10 +130,11 @@ class Recognizer:
     def classify(self, source: Source, *, top: int | None = None, lang: str = "en") -> Predictions:
         """Return the ``top`` most probable classes of one picture, best first.
 
-        ``source`` is a path, bytes, a binary file object, a PIL image, a uint8 array [H, W, 3], or
-        a function that gives one of these. ``top`` None means five, or all classes if there are
-        fewer. Raises PictureError for a picture that cannot be read, UsageError for a ``top`` or
-        ``lang`` that cannot be, ModelError for weights so broken that the scores are no numbers.
+        ``source`` is a path, bytes, a binary file object, a PIL image, a uint8 array [H, W, 3], a
+        ``Frame``, or a function that gives one of these. ``top`` None means five, or all classes
+        if there are fewer. Raises PictureError for a picture that cannot be read, UsageError for a
+        ``top`` or ``lang`` that cannot be, ModelError for weights so broken that the scores are no
+        numbers.
         """
         top = self.check_top(top, lang)
         pixels, report = self.prepare(source)
@@ -187,17 +190,29 @@ class Recognizer:
     ) -> Prepared:
         """Decode and preprocess one picture → float32 [H, W, 3] for ``scores``, and the report.
 
-        The limits are those of ``lushan.image.decode.decode``; raises as it does.
+        The limits are those of ``lushan.image.decode.decode``; raises as it does. A ``Frame`` has
+        its own name and limit, and nothing to decode: ``lushan.image.frame_input``.
         """
         from lushan.image.decode import MAX_PIXELS, decode
+        from lushan.image.raw_frame import Frame
 
+        if callable(source):
+            source = source()
+        if isinstance(source, Frame):
+            return self._read_frame(source), source.report()
         picture = decode(
-            source() if callable(source) else source,
+            source,
             max_pixels=max_pixels or MAX_PIXELS,
             name=name,
             seconds=seconds,
         )
         return self.model.preprocessing(picture), picture.report
+
+    def _read_frame(self, frame: Frame) -> npt.NDArray[np.float32]:
+        if self._frames is None:
+            self._frames = FRAME_READERS[self.engine](self.model.preprocessing)
+        pixels: npt.NDArray[np.float32] = self._frames(frame)
+        return pixels
 
     def answer(
         self, scores: npt.NDArray[np.float32], report: InputReport, top: int, lang: str

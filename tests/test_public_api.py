@@ -12,6 +12,7 @@ import pytest
 import lushan
 
 NAMES = {
+    "Frame",
     "GraphError",
     "LushanError",
     "MissingExtraError",

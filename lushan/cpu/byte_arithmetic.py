@@ -31,6 +31,11 @@ _PAIRS = {
     8: "llvm.x86.avx2.pmadd.wd",
     4: "llvm.x86.sse2.pmadd.wd",
 }
+_PACKS = {
+    16: "llvm.x86.avx512.packssdw.512",
+    8: "llvm.x86.avx2.packssdw",
+    4: "llvm.x86.sse2.packssdw.128",
+}
 
 
 def has_vnni(target: Target) -> bool:
@@ -63,9 +68,12 @@ class ByteArithmetic:
 
     def numbers(self, x: Value, elements: Value) -> Parts:
         """Return four bytes of the input, at ``x`` + ``elements``, in every lane."""
+        place = self.e.builder.bitcast(self.e.offset(x, elements), I32.as_pointer())
+        return self.as_numbers(self.e.spread(self.e.builder.load(place, align=1)))
+
+    def as_numbers(self, four: Value) -> Parts:
+        """Return four bytes in each lane, 32 bits, as numbers of a step."""
         b = self.e.builder
-        place = b.bitcast(self.e.offset(x, elements), I32.as_pointer())
-        four = self.e.spread(b.load(place, align=1))
         if has_vnni(self.target):
             return [four]
         if self.target.is_x86:
@@ -77,9 +85,13 @@ class ByteArithmetic:
 
     def weights(self, weights: Value, elements: Value) -> Parts:
         """Return a vector of four int8 weights for each channel, at ``weights`` + ``elements``."""
+        place = self.e.offset(weights, elements)
+        place = self.e.builder.bitcast(place, self.integers.as_pointer())
+        return self.as_weights(self.e.builder.load(place, align=4))
+
+    def as_weights(self, four: Value) -> Parts:
+        """Return four int8 in each lane, 32 bits, as weights of a step."""
         b = self.e.builder
-        place = b.bitcast(self.e.offset(weights, elements), self.integers.as_pointer())
-        four = b.load(place, align=4)
         if has_vnni(self.target):
             return [four]
         if self.target.is_x86:
@@ -107,6 +119,40 @@ class ByteArithmetic:
             else:
                 total = b.add(total, b.mul(number, weight))
         return total
+
+    # --- pairs of 16-bit numbers --------------------------------------------------------------
+
+    def add_pairs(self, total: Value, numbers: Value, weights: Value) -> Value:
+        """Return 32-bit sums with two products added, of the two 16-bit numbers in each lane."""
+        b = self.e.builder
+        if self.target.is_x86:
+            multiply = self._function(_PAIRS[self.target.lanes], self.integers, [self.words] * 2)
+            operands = [b.bitcast(numbers, self.words), b.bitcast(weights, self.words)]
+            return b.add(total, b.call(multiply, operands))
+        half = self._of(self.integers, 16)
+        low = b.mul(*(b.ashr(b.shl(value, half), half) for value in (numbers, weights)))
+        return b.add(total, b.add(low, b.mul(b.ashr(numbers, half), b.ashr(weights, half))))
+
+    def pack_pairs(self, first: Value, second: Value) -> Value:
+        """Return two vectors of 32-bit integers as 16-bit numbers, two to a lane.
+
+        Groups of four lanes alternate: four numbers of ``first``, four of ``second``, and so on.
+        The numbers must fit 16 bits.
+        """
+        b, lanes = self.e.builder, self.target.lanes
+        if self.target.is_x86:
+            pack = self._function(_PACKS[lanes], self.words, [self.integers] * 2)
+            return b.bitcast(b.call(pack, [first, second]), self.integers)
+        order = [
+            lane + source * lanes
+            for group in range(0, lanes, 4)
+            for source in (0, 1)
+            for lane in range(group, group + 4)
+        ]
+        narrow = ir.VectorType(I16, lanes)
+        mask = ir.Constant(ir.VectorType(I32, 2 * lanes), [I32(place) for place in order])
+        packed = b.shuffle_vector(b.trunc(first, narrow), b.trunc(second, narrow), mask)
+        return b.bitcast(packed, self.integers)
 
     # --- floats and bytes ---------------------------------------------------------------------
 

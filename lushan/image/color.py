@@ -88,7 +88,7 @@ def ycbcr_to_rgb_float(ycbcr: Floats, standard: Standard = BT601) -> Floats:
 def rgb_to_ycbcr(rgb: Bytes, standard: Standard = BT601, value_range: Range = "full") -> Bytes:
     """Return 8-bit Y′, Cb, Cr [..., 3] of 8-bit R′G′B′ [..., 3]. The defaults are JPEG's."""
     ycbcr = rgb_to_ycbcr_float(_checked(rgb) / 255, standard)
-    (luma_offset, luma_scale), (chroma_offset, chroma_scale) = _scales(value_range)
+    (luma_offset, luma_scale), (chroma_offset, chroma_scale) = scales(value_range)
     ycbcr[..., 0] = ycbcr[..., 0] * luma_scale + luma_offset
     ycbcr[..., 1:] = ycbcr[..., 1:] * chroma_scale + chroma_offset
     return _round(ycbcr)
@@ -96,11 +96,20 @@ def rgb_to_ycbcr(rgb: Bytes, standard: Standard = BT601, value_range: Range = "f
 
 def ycbcr_to_rgb(ycbcr: Bytes, standard: Standard = BT601, value_range: Range = "full") -> Bytes:
     """Return 8-bit R′G′B′ [..., 3] of 8-bit Y′, Cb, Cr [..., 3]; what RGB lacks is clipped."""
-    (luma_offset, luma_scale), (chroma_offset, chroma_scale) = _scales(value_range)
+    (luma_offset, luma_scale), (chroma_offset, chroma_scale) = scales(value_range)
     values = _checked(ycbcr).astype(np.float64)
     values[..., 0] = (values[..., 0] - luma_offset) / luma_scale
     values[..., 1:] = (values[..., 1:] - chroma_offset) / chroma_scale
     return _round(ycbcr_to_rgb_float(values, standard) * 255)
+
+
+def scales(value_range: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (offset, scale) of luma and of chroma in 8 bits; raise ``UsageError``."""
+    if value_range not in _SCALES:
+        raise UsageError(
+            'the range must be "full" or "limited", it is {value}', value=repr(value_range)
+        )
+    return _SCALES[value_range]
 
 
 def luma_only(ycbcr: Bytes) -> Bytes:
@@ -205,14 +214,6 @@ def _apply(matrix: Floats, values: Floats) -> Floats:
 
 def _round(values: Floats) -> Bytes:
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-
-
-def _scales(value_range: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    if value_range not in _SCALES:
-        raise UsageError(
-            'the range must be "full" or "limited", it is {value}', value=repr(value_range)
-        )
-    return _SCALES[value_range]
 
 
 def _halvings(sampling: str) -> tuple[int, int]:

@@ -74,7 +74,7 @@ _FORMATS = (
 FORMAT_NAMES = tuple(known.name for known in _FORMATS)
 
 # Where the samples of a packed row start, and that Cb and Cr each come once in four bytes.
-_PACKED_STARTS = {"YUYV": (0, 1, 3), "UYVY": (1, 0, 2)}
+PACKED_STARTS = {"YUYV": (0, 1, 3), "UYVY": (1, 0, 2)}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def pack(planes: Planes, format_name: str) -> Bytes:
         return np.concatenate([planes.y.ravel(), chroma.ravel()])
     luma = np.pad(planes.y, ((0, 0), (0, width % 2)), mode="edge")
     frame = np.empty((height, layout.row_bytes(width)), dtype=np.uint8)
-    y, cb, cr = _PACKED_STARTS[layout.name]
+    y, cb, cr = PACKED_STARTS[layout.name]
     frame[:, y::2], frame[:, cb::4], frame[:, cr::4] = luma, planes.cb, planes.cr
     return frame.ravel()
 
@@ -168,7 +168,7 @@ def unpack(
         )
     rows = frame[: stride * height].reshape(height, stride)
     if layout.kind == "packed":
-        y, cb, cr = _PACKED_STARTS[layout.name]
+        y, cb, cr = PACKED_STARTS[layout.name]
         rows = rows[:, : layout.row_bytes(width)]
         return Planes(rows[:, y::2][:, :width], rows[:, cb::4], rows[:, cr::4])
     luma = rows[:, :width]

@@ -42,6 +42,19 @@ _LARGEST_RESIZED_SIDE = 16384  # of which only the crop is computed
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where the input of a network lies on a picture, resized to (width, height) ``resized``.
+
+    ``crop`` is (left, top, width, height) in its pixels; what lies beyond it has the colour
+    ``fill``.
+    """
+
+    resized: Size
+    crop: Box
+    fill: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes the input of a network.
 
@@ -113,12 +126,18 @@ class Preprocessing:
 
     def crop_image(self, image: Image.Image) -> Image.Image:
         """Return an RGB image resized and cropped to ``width`` × ``height``."""
-        resized, fill = self._resized_size(image.size), (0, 0, 0)
+        placement = self.place(image.size)
+        return resize_and_crop(
+            image, placement.resized, placement.crop, self.interpolation, placement.fill
+        )
+
+    def place(self, size: Size) -> Placement:
+        """Return how an image of ``size`` (width, height) is resized and cropped."""
+        resized, fill = self._resized_size(size), (0, 0, 0)
         if self.crop_mode == "border":
             red, green, blue = (min(max(round(255 * mean), 0), 255) for mean in self.mean)
             fill = (red, green, blue)
-        crop = _center_box(resized, (self.width, self.height))
-        return resize_and_crop(image, resized, crop, self.interpolation, fill)
+        return Placement(resized, _center_box(resized, (self.width, self.height)), fill)
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """Return what the network gets to see of ``picture``: uint8 [height, width, 3]."""
