@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +20,14 @@ from lushan.cli.options import (
     errors_told,
     report,
 )
-from lushan.cli.raw_frames import RangeOption, RawOption, SizeOption, StandardOption, frame_layout
+from lushan.cli.raw_options import RangeOption, RawOption, SizeOption, StandardOption, frame_layout
 from lushan.cli.streams import to_json
 from lushan.errors import LushanError, MissingExtraError, PictureError, UsageError
 from lushan.recognizer import load
-from lushan.stream.sources import open_source
-from lushan.stream.timed_frame import FrameSource
-from lushan.stream.watch import Canvas, Watch
+
+if TYPE_CHECKING:  # loaded with the first frame: other verbs need none
+    from lushan.stream.timed_frame import FrameSource
+    from lushan.stream.watch import Canvas, Watch
 
 
 def watch(
@@ -85,9 +86,12 @@ def watch(
     The exit status is 1 where the source broke off or had damaged frames.
     """
     language = chosen_language(lang)
-    layout = frame_layout(raw, size, standard, value_range)
     broken = False
     with errors_told(language), ExitStack() as stack:
+        from lushan.stream.sources import open_source
+        from lushan.stream.watch import Watch
+
+        layout = frame_layout(raw, size, standard, value_range)
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError("rate should be above 0 frames a second; received {rate}", rate=rate)
         recognizer = stack.enter_context(load(model, threads=threads))
@@ -149,7 +153,7 @@ def _ended_by_signals(watching: Watch) -> Iterator[None]:
         watching.stop()
         signal.signal(number, before[number])
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(one): signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, end)
     try:
@@ -173,7 +177,7 @@ def _canvas(path: Path, source: str) -> Iterator[Canvas]:
         yield video
 
 
-def _metrics(watching: Watch, port: int):  # type: ignore[no-untyped-def]
+def _metrics(watching: Watch, port: int) -> Callable[[], None]:
     with _extra("prometheus_client"):
         from lushan.stream.metrics import serve_metrics
     return serve_metrics(watching, port)

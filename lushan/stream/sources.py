@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
-from typing import cast
 
 from lushan.errors import MissingExtraError, PictureError
-from lushan.image.raw_frame import FrameLayout
-from lushan.stream.raw import RawSource, Readable
+from lushan.image.frame_stream import STDIN, FrameLayout
+from lushan.stream.raw import RawSource
 from lushan.stream.stills import StillSource
 from lushan.stream.timed_frame import FrameSource
-
-STDIN = "-"
 
 
 def open_source(
@@ -31,7 +27,7 @@ def open_source(
     Raises PictureError when it cannot be opened, MissingExtraError where PyAV is missing.
     """
     if layout is not None:
-        return _raw(address, layout, rate)
+        return RawSource(address, layout, rate=rate)
     if address == STDIN:
         raise PictureError(
             "<stdin>: raw frames need their format and size: --raw nv12 --size 1920x1080"
@@ -51,19 +47,6 @@ def open_source(
         return video
     video.close()
     return StillSource(Path(address))
-
-
-def _raw(address: str, layout: FrameLayout, rate: float | None) -> RawSource:
-    if address == STDIN:
-        # Not the buffered stream: see RawSource.
-        file: Readable = cast("Readable", sys.stdin.buffer.raw)  # type: ignore[attr-defined]
-        return RawSource("<stdin>", file, layout, rate=rate)
-    try:
-        return RawSource(address, Path(address).open("rb", buffering=0), layout, rate=rate)
-    except OSError as error:
-        raise PictureError(
-            "{source}: {problem}", source=address, problem=error.strerror or str(error)
-        ) from None
 
 
 def _check_file(path: str) -> None:

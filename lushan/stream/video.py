@@ -36,12 +36,11 @@ _FORMATS = {
     "gray": "GREY",
     "rgb24": "RGB24",
 }
-_SYMMETRIC = frozenset({"I420", "I444", "GREY"})  # a quarter turn leaves the format as it is
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_PLANAR = frozenset({"I420", "I444", "GREY"})  # turned plane by plane they stay what they are
+_LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
 _BT709 = 1  # AVCOL_SPC_BT709
 _UNKNOWN = 2  # AVCOL_SPC_UNSPECIFIED
 _KNOWN_SPACES = frozenset({0, _BT709, _UNKNOWN, 4, 5, 6})  # RGB, 709, none said, FCC, 601 twice
-_HIGH_DEFINITION = 720  # rows from which on a video that does not say has the colours of BT.709
 _SECONDS = 10.0  # that a stream may take to open, or to send something
 
 
@@ -62,7 +61,7 @@ class VideoSource:
     @property
     def is_still(self) -> bool:
         """Whether this is a file of one picture, whose own decoder knows more about it."""
-        name = self._container.format.name
+        name: str = self._container.format.name
         return name == "image2" or name.endswith("_pipe")
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -114,7 +113,7 @@ class VideoSource:
     def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
         """Return the frames that a packet completes; what cannot be decoded is counted."""
         try:
-            frames = packet.decode()
+            frames: list[av.VideoFrame] = packet.decode()
         except av.error.InvalidDataError:
             self.damaged += 1
             return []
@@ -138,16 +137,30 @@ class VideoSource:
         """Return the planes of a decoded frame, upright, with the colours that it says it has."""
         rotation = frame.rotation
         name = _FORMATS.get(frame.format.name)
-        strange = name is None or frame.colorspace not in _KNOWN_SPACES
-        if strange or (rotation % 180 and name not in _SYMMETRIC):
+        standard, value_range = _colours(frame)
+        strange = frame.colorspace not in _KNOWN_SPACES
+        if name is None or strange or (rotation and name not in _PLANAR):
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
             name, standard, value_range = "I420", BT709, "limited"
-        else:
-            standard, value_range = _colours(frame)
-        planes = [_plane(plane, frame) for plane in frame.planes]
-        if rotation:
-            planes = [np.ascontiguousarray(np.rot90(plane, rotation // 90)) for plane in planes]
-        return Frame.from_planes(name, planes, standard=standard, value_range=value_range)
+        planes = [_plane(plane) for plane in frame.planes]
+        if rotation:  # anticlockwise, in degrees
+            planes = [
+                np.ascontiguousarray(np.rot90(rows[:, : plane.width], rotation // 90))
+                for plane, rows in zip(frame.planes, planes, strict=True)
+            ]
+        width, height = frame.width, frame.height
+        if rotation % 180:
+            width, height = height, width
+        return Frame.from_planes(
+            name,
+            planes,
+            width,
+            height,
+            standard=standard,
+            value_range=value_range,
+            siting="center" if frame.format.name.startswith("yuvj") else "left",
+            name=self.name,
+        )
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -163,19 +176,20 @@ class VideoSource:
             ) from None
 
 
-def _colours(frame: av.VideoFrame) -> tuple[Standard, Range]:
-    """Return standard and range, by what the frame says, else by its size."""
-    full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
-    high = frame.colorspace == _UNKNOWN and frame.height >= _HIGH_DEFINITION
-    standard = BT709 if frame.colorspace == _BT709 or (high and not full) else BT601
-    return standard, "full" if full else "limited"
+def _colours(frame: av.VideoFrame) -> tuple[Standard | None, Range | None]:
+    """Return standard and range as far as the frame says them; None is for ``Frame`` to choose."""
+    full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+    if frame.colorspace == _UNKNOWN:
+        standard = BT601 if full else None  # full range without a word is JPEG
+    else:
+        standard = BT709 if frame.colorspace == _BT709 else BT601
+    return standard, "full" if full else "limited" if frame.color_range == _LIMITED else None
 
 
-def _plane(plane: av.VideoPlane, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+def _plane(plane: av.VideoPlane) -> npt.NDArray[np.uint8]:
     """Return a plane [height, bytes of a row]: a view of FFmpeg's memory, which it keeps."""
-    height = plane.height
-    rows = np.frombuffer(plane, np.uint8)[: height * plane.line_size]
-    return rows.reshape(height, plane.line_size)
+    height, stride = plane.height, plane.line_size
+    return np.frombuffer(plane, np.uint8)[: height * stride].reshape(height, stride)
 
 
 def _upright_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
