@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lushan.cli.inputs import expand
+from lushan.cli.inputs import STDIN, expand
 from lushan.cli.options import (
     DEFAULT_MODEL,
     LanguageOption,
@@ -21,7 +23,27 @@ from lushan.cli.options import (
 from lushan.cli.progress import progress_bar
 from lushan.cli.records import make_writer
 from lushan.errors import LushanError
-from lushan.recognizer import load
+from lushan.recognizer import Predictions, Recognizer, load
+
+if TYPE_CHECKING:
+    from lushan.cli.raw_frames import RawLayout
+    from lushan.image.color import Range
+
+_FRAMES_AT_ONCE = 4  # of a file: two batches are in memory, and a 4K frame is 12 MB
+
+
+class StandardOption(str, Enum):
+    """The standards of raw frames, by number."""
+
+    bt601 = "601"
+    bt709 = "709"
+
+
+class RangeOption(str, Enum):
+    """Which values raw frames use."""
+
+    full = "full"
+    limited = "limited"
 
 
 def classify(
@@ -38,6 +60,28 @@ def classify(
     ] = RecordFormat.text,
     lang: LanguageOption = None,
     threads: ThreadsOption = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            "--raw",
+            metavar="FORMAT",
+            help="PATHs hold raw frames: i420, i422, i444, nv12, nv16, yuyv, uyvy, grey, rgb24.",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Size of raw frames, in pixels.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", help="Bytes from row to row of raw frames.")
+    ] = None,
+    standard: Annotated[
+        StandardOption | None,
+        typer.Option("--standard", help="BT.601 or BT.709; by height if not given."),
+    ] = None,
+    value_range: Annotated[
+        RangeOption | None,
+        typer.Option("--range", help="Of raw frames; limited if not given, full for grey, rgb24."),
+    ] = None,
 ) -> None:
     """Name what is in pictures, with probabilities.
 
@@ -45,20 +89,63 @@ def classify(
     """
     language = chosen_language(lang)
     failed = False
-    with errors_told(language), load(model, threads=threads) as recognizer:
-        inputs = list(expand(paths))
-        answers = recognizer.classify_many((item.source for item in inputs), top=top, lang=language)
-        writer = make_writer(format_.value, language)
-        # On a terminal the answers themselves show the progress.
-        with progress_bar("classify", wanted=not sys.stdout.isatty()) as progress:
-            for done, (item, answer) in enumerate(zip(inputs, answers, strict=True), 1):
-                if isinstance(answer, LushanError):
-                    failed = True
-                    report(answer, language)
-                    writer.failure(item.name, answer)
-                else:
-                    writer.answer(item.name, answer)
-                progress(done, len(inputs))
-        writer.close()
+    with errors_told(language):
+        layout = _layout(raw, size, stride, standard, value_range)
+        with load(model, threads=threads) as recognizer:
+            top = recognizer.check_top(top, language)
+            if layout is None:
+                answers, total = _pictures(recognizer, paths, top, language)
+            else:
+                answers, total = _frames(recognizer, paths, layout, top, language), 0
+            writer = make_writer(format_.value, language)
+            # On a terminal the answers themselves show the progress; a stream has no end to near.
+            with progress_bar("classify", wanted=not sys.stdout.isatty() and total > 0) as progress:
+                for done, (name, answer) in enumerate(answers, 1):
+                    if isinstance(answer, LushanError):
+                        failed = True
+                        report(answer, language)
+                        writer.failure(name, answer)
+                    else:
+                        writer.answer(name, answer)
+                    progress(done, total)
+            writer.close()
     if failed:
         raise typer.Exit(1)
+
+
+def _layout(
+    raw: str | None,
+    size: str | None,
+    stride: int | None,
+    standard: StandardOption | None,
+    value_range: RangeOption | None,
+) -> RawLayout | None:
+    if not any((raw, size, stride, standard, value_range)):
+        return None
+    from lushan.cli.raw_frames import raw_layout  # most calls name pictures: they start sooner
+
+    known: Range | None = None
+    if value_range is not None:
+        known = "full" if value_range is RangeOption.full else "limited"
+    return raw_layout(raw, size, stride, standard and standard.value, known)
+
+
+def _pictures(
+    recognizer: Recognizer, paths: Iterable[str], top: int, language: str
+) -> tuple[Iterator[tuple[str, Predictions | LushanError]], int]:
+    """Return the name and the answer of each picture, and how many there are."""
+    inputs = list(expand(paths))
+    answers = recognizer.classify_many((item.source for item in inputs), top=top, lang=language)
+    return zip((item.name for item in inputs), answers, strict=True), len(inputs)
+
+
+def _frames(
+    recognizer: Recognizer, paths: list[str], layout: RawLayout, top: int, language: str
+) -> Iterator[tuple[str, Predictions | LushanError]]:
+    """Yield the name and the answer of each raw frame, those of a live stream as they come."""
+    from lushan.cli.raw_frames import RawFrames
+
+    frames = RawFrames(paths, layout)
+    batch = 1 if STDIN in paths else _FRAMES_AT_ONCE
+    for answer in recognizer.classify_many(frames.sources(), top=top, lang=language, batch=batch):
+        yield frames.names.popleft(), answer

@@ -137,9 +137,7 @@ class _Tables:
             _columns(_padded(sums, self._width), *starts[plane], STEP * lanes)
             for plane, sums in plan.columns
         ]
-        self._constants = np.array(
-            constants_of(plan.coefficients, plan.offsets, plan.factors, plan.shifts), np.float32
-        )
+        self._constants = constants_of(plan.coefficients, plan.offsets, plan.factors, plan.shifts)
         pairs = [rows.tiles * 2 * lanes for rows in self._rows]
         self._scratch = [
             _WORD * lanes * size for size in (max(pairs), COLOURS * self._width, *pairs)

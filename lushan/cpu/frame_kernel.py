@@ -20,11 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from lushan.cpu.byte_arithmetic import I16, STEP, ByteArithmetic
 from lushan.cpu.emit import F32, I8, I32, I64, KernelEmitter, Value
 from lushan.cpu.target import Target
+
+Floats = NDArray[np.float32]
 
 DROPPED_BITS = 8  # of the sums of rows
 COLOURS = 3
@@ -322,12 +326,6 @@ class _Emitter:
         e.loop(0, blocks, block)
 
 
-def constants_of(
-    coefficients: Sequence[Sequence[float]],
-    offsets: Sequence[float],
-    factors: Sequence[float],
-    shifts: Sequence[float],
-) -> list[float]:
+def constants_of(coefficients: Floats, offsets: Floats, factors: Floats, shifts: Floats) -> Floats:
     """Return CONSTANTS: coefficients [3, channels], then offsets, factors and shifts [3] each."""
-    flat = [number for row in coefficients for number in row]
-    return [*flat, *offsets, *factors, *shifts]
+    return np.concatenate([coefficients.ravel(), offsets, factors, shifts])

@@ -81,6 +81,7 @@ def raw_format(name: str) -> str:
 def raw_frame_size(format_name: str, width: int, height: int, stride: int | None = None) -> int:
     """Return the bytes of one frame in one piece; ``stride`` as for ``Frame.from_bytes``."""
     name = raw_format(format_name)
+    _check_size(width, height)
     if name in FORMAT_NAMES:
         return frame_size(name, width, height, stride)
     return _checked_stride(name, width, height, stride) * height
@@ -204,8 +205,8 @@ class Frame:
     def to_rgb(self) -> Bytes:
         """Return all of the frame as RGB, uint8 [height, width, 3]: for people, not for speed."""
         if self.format == RGB24:
-            rgb: Bytes = self.planes[0].reshape(self.height, self.width, 3)
-            return rgb.copy()
+            rgb: Bytes = self.planes[0].reshape(self.height, self.width, 3).copy()
+            return rgb
         y, cb, cr = self._samples()
         if self.format == GREY:
             chroma = [np.full_like(y, 128)] * 2

@@ -39,11 +39,13 @@ class Taps:
     def rounded(self) -> Integers:
         """Return the weights as multiples of 2⁻¹⁴, [targets, taps]: rows that sum to 2¹⁴."""
         sums = np.rint(np.cumsum(self.weights, axis=1) * ONE).astype(np.int64)
-        return np.diff(sums, axis=1, prepend=0)
+        whole: Integers = np.diff(sums, axis=1, prepend=0)
+        return whole
 
 
 def _bilinear(x: Floats) -> Floats:
-    return np.maximum(1 - np.abs(x), 0)
+    values: Floats = np.maximum(1 - np.abs(x), 0)
+    return values
 
 
 def _bicubic(x: Floats) -> Floats:
@@ -55,7 +57,8 @@ def _bicubic(x: Floats) -> Floats:
 
 
 def _lanczos(x: Floats) -> Floats:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    values: Floats = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    return values
 
 
 def _box(x: Floats) -> Floats:
