@@ -20,7 +20,14 @@ from lushan.cli.options import (
     errors_told,
     report,
 )
-from lushan.cli.raw_options import RangeOption, RawOption, SizeOption, StandardOption, frame_layout
+from lushan.cli.raw_options import (
+    RangeOption,
+    RawOption,
+    SizeOption,
+    StandardOption,
+    StrideOption,
+    raw_layout,
+)
 from lushan.cli.streams import to_json
 from lushan.errors import LushanError, MissingExtraError, PictureError, UsageError
 from lushan.recognizer import load
@@ -69,6 +76,7 @@ def watch(
     ] = None,
     raw: RawOption = None,
     size: SizeOption = None,
+    stride: StrideOption = None,
     standard: StandardOption = None,
     value_range: RangeOption = None,
     rate: Annotated[
@@ -91,7 +99,7 @@ def watch(
         from lushan.stream.sources import open_source
         from lushan.stream.watch import Watch
 
-        layout = frame_layout(raw, size, standard, value_range)
+        layout = raw_layout(raw, size, stride, standard, value_range)
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError("rate should be above 0 frames a second; received {rate}", rate=rate)
         recognizer = stack.enter_context(load(model, threads=threads))

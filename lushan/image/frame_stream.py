@@ -1,122 +1,136 @@
-"""Raw frames one after another, without any header: how long each is, and reading them whole.
+"""Raw frames one after another, without any header: what the bytes mean, and reading them.
 
-What a camera's driver, FFmpeg (``-f rawvideo``) or GStreamer writes into a file or a pipe.
+What the driver of a camera, FFmpeg (``-f rawvideo``) or GStreamer writes into a file or a pipe.
+Nothing in the bytes tells a wrong size. What can be seen is that they do not come out even: then a
+file is refused before any frame of it is answered, and a stream, whose length nobody knows, after
+its last whole frame.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, BinaryIO
 
 from lushan.errors import PictureError
 from lushan.image.color import Range, Standard
-from lushan.image.raw_frame import Frame, raw_format, raw_frame_size
+from lushan.image.raw_frame import Frame, raw_frame_size
+from lushan.image.sources import source_name
 
 STDIN = "-"
 
 
-class Readable(Protocol):
-    """What bytes come from: an unbuffered binary file."""
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int | None:
-        """Fill some of ``buffer``; return how much, 0 at the end."""
-
-
 @dataclass(frozen=True)
-class FrameLayout:
-    """What the bytes of each frame mean; arguments as for ``Frame.from_bytes``."""
+class RawLayout:
+    """What the bytes of raw frames mean; None is guessed, see ``Frame.from_bytes``."""
 
     format: str
     width: int  # pixels
     height: int  # pixels
+    stride: int | None = None  # bytes
     standard: Standard | None = None
     value_range: Range | None = None
 
-    def __post_init__(self) -> None:
-        raw_format(self.format)
-        raw_frame_size(self.format, self.width, self.height)
-
     @property
-    def size(self) -> int:
-        """The bytes of one frame."""
-        return raw_frame_size(self.format, self.width, self.height)
+    def frame_bytes(self) -> int:
+        """Bytes of one frame. Raises UsageError for what no frame can be."""
+        return raw_frame_size(self.format, self.width, self.height, self.stride)
 
     def frame(self, data: bytes | bytearray, name: str) -> Frame:
-        """Return the frame in ``data``; messages and reports call it ``name``."""
+        """Return the frame that ``data`` is."""
         return Frame.from_bytes(
             data,
             self.format,
             self.width,
             self.height,
+            self.stride,
             standard=self.standard,
             value_range=self.value_range,
             name=name,
         )
 
 
-@contextmanager
-def open_frames(address: str) -> Iterator[Readable]:
-    """Yield the file at ``address``, or standard input for ``-``. Raises PictureError if it cannot.
+def read_frames(word: str, layout: RawLayout) -> Iterator[bytearray]:
+    """Yield the bytes of each frame of a path, or of standard input for ``-``.
 
-    Unbuffered: a thread that waits in a buffered file holds a lock that the end of the process
-    would wait for.
+    Raises PictureError for a file that cannot be read, is empty or holds no whole number of frames.
     """
-    if address == STDIN:
-        yield cast("Readable", sys.stdin.buffer.raw)  # type: ignore[union-attr]
-        return
+    size, name = layout.frame_bytes, source_name(word)
+    with _open(word, name) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and word != STDIN:
+            _check_even(status.st_size, layout, name)
+        number = 0
+        while True:
+            data = bytearray(size)
+            filled = _fill(file, memoryview(data), name)
+            if filled < size:
+                break
+            yield data
+            number += 1
+    if filled or not number:
+        _check_even(number * size + filled, layout, name)
+
+
+def _check_even(total: int, layout: RawLayout, name: str) -> None:
+    if not total:
+        raise PictureError("{source}: the file is empty", source=name)
+    whole, rest = divmod(total, layout.frame_bytes)
+    if rest:
+        raise PictureError(
+            "{source}: {total} bytes are not whole {format} frames of {width}×{height} ({size} "
+            "bytes each: {whole}, and {rest} bytes left): cut short, or another --size",
+            source=name,
+            total=total,
+            format=layout.format,
+            width=layout.width,
+            height=layout.height,
+            size=layout.frame_bytes,
+            whole=whole,
+            rest=rest,
+        )
+
+
+def _open(word: str, name: str) -> Any:
+    """Open a file without a buffer: a thread that waits in a buffered one holds a lock.
+
+    The end of the process would wait for it.
+    """
+    if word == STDIN:
+        if sys.stdin is None:
+            raise PictureError("{source}: standard input is closed", source=STDIN)
+        return nullcontext(sys.stdin.buffer.raw)  # type: ignore[union-attr]
     try:
-        file = Path(address).open("rb", buffering=0)  # noqa: SIM115 (closed below)
+        return Path(word).open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise PictureError("{source}: there is no such file", source=name) from error
+    except IsADirectoryError as error:
+        raise PictureError("{source}: this is a folder, not a picture", source=name) from error
+    except PermissionError as error:
+        raise PictureError("{source}: no permission to read this file", source=name) from error
     except (OSError, ValueError) as error:
-        problem = error.strerror if isinstance(error, OSError) else str(error)
-        raise PictureError("{source}: {problem}", source=address, problem=problem) from None
-    with file:
-        yield file
+        raise _unreadable(name, error) from error
 
 
-def stream_name(address: str) -> str:
-    """Return what messages call the file at ``address``."""
-    return "<stdin>" if address == STDIN else address
-
-
-def read_frames(file: Readable, layout: FrameLayout, name: str) -> Iterator[Frame]:
-    """Yield the frames of ``file`` to its end.
-
-    Raises PictureError where there is none, where the last is not whole, or where reading fails.
-    """
-    index = 0
-    while (data := _read(file, layout.size, name, index)) is not None:
-        yield layout.frame(data, name)
-        index += 1
-
-
-def _read(file: Readable, size: int, name: str, index: int) -> bytearray | None:
-    """Return the bytes of frame ``index``, None where the file ended with the one before."""
-    data = bytearray(size)
+def _fill(file: BinaryIO, view: memoryview, name: str) -> int:
+    """Read into ``view`` until it is full or the file ends; return how many bytes came."""
     filled = 0
-    while filled < size:
+    while filled < len(view):
         try:
-            count = file.readinto(memoryview(data)[filled:])
+            count = file.readinto(view[filled:])  # type: ignore[attr-defined]
         except OSError as error:
-            raise PictureError(
-                "{source}: {problem}", source=name, problem=error.strerror or str(error)
-            ) from None
+            raise _unreadable(name, error) from error
         if not count:
             break
         filled += count
-    if filled == size:
-        return data
-    if filled == 0 and index:
-        return None
-    if filled == 0:
-        raise PictureError("{source}: the file is empty", source=name)
-    raise PictureError(
-        "{source}: frame {index} has {filled} of its {size} bytes: are format and size right?",
-        source=name,
-        index=index,
-        filled=filled,
-        size=size,
-    )
+    return filled
+
+
+def _unreadable(name: str, error: Exception) -> PictureError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return PictureError("{source}: cannot be read ({reason})", source=name, reason=reason)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 
-from lushan.image.frame_stream import FrameLayout, open_frames, read_frames, stream_name
+from lushan.image.frame_stream import RawLayout, read_frames
+from lushan.image.sources import source_name
 from lushan.stream.timed_frame import TimedFrame
 
 
@@ -16,23 +16,22 @@ class RawSource:
     live = False
     damaged = 0
 
-    def __init__(self, address: str, layout: FrameLayout, *, rate: float | None = None) -> None:
-        self.name = stream_name(address)
+    def __init__(self, address: str, layout: RawLayout, *, rate: float | None = None) -> None:
+        self.name = source_name(address)
+        self._address = address
         self._layout = layout
         self._rate = rate
-        self._open = ExitStack()
-        self._file = self._open.enter_context(open_frames(address))
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield the frames; raises PictureError where the last one is not whole."""
+        """Yield the frames. Raises PictureError for a file that is not whole frames."""
         started: float | None = None
-        for index, frame in enumerate(read_frames(self._file, self._layout, self.name)):
+        for index, data in enumerate(read_frames(self._address, self._layout)):
             now = time.monotonic()
             if started is None:
                 started = now
             seconds = index / self._rate if self._rate else now - started
+            frame = self._layout.frame(data, self.name)
             yield TimedFrame(index, seconds, frame, frame.to_rgb)
 
     def close(self) -> None:
-        """Close the file; standard input stays open, a thread may be waiting for it."""
-        self._open.close()
+        """Nothing is held: the file is closed by whoever reads the frames."""

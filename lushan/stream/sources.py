@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from lushan.errors import MissingExtraError, PictureError
-from lushan.image.frame_stream import STDIN, FrameLayout
+from lushan.image.frame_stream import STDIN, RawLayout
 from lushan.stream.raw import RawSource
 from lushan.stream.stills import StillSource
 from lushan.stream.timed_frame import FrameSource
@@ -16,7 +16,7 @@ from lushan.stream.timed_frame import FrameSource
 def open_source(
     address: str,
     *,
-    layout: FrameLayout | None = None,
+    layout: RawLayout | None = None,
     rate: float | None = None,
     threads: int = 1,
 ) -> FrameSource:

@@ -26,8 +26,9 @@ def write_clip(
     """Write every picture, uint8 [H, W, 3], for ``each`` frames and return ``path``."""
     av = pytest.importorskip("av")
     height, width = pictures[0].shape[:2]
+    quality = {"crf": "12"} if codec == "libx264" else {}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE, options={"crf": "12", **options})
+        stream = container.add_stream(codec, rate=RATE, options={**quality, **options})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = Fraction(1, RATE)
         for picture in pictures:
