@@ -2,11 +2,12 @@
 
 Run: python benchmarks/watch.py PICTURES [--model M] [--threads N] [--frames 600] [--minutes 0]
 
-PICTURES is a folder. They are made into a 1080p H.264 clip, which is watched by a process of its own;
-printed are frames a second, the most memory that the process held, and, measured right after it, the
-engine alone on one picture at a time and the decoder alone. Decoding and recognising share the cores,
-so both together can at best reach 1 / (1 / engine + 1 / decoder). With --minutes, NV12 frames are
-then fed through a pipe, over and over, for so long, and the memory is printed at every tenth.
+PICTURES is a folder. They are made into a 1080p H.264 clip, which is watched by a process of its
+own; printed are frames a second, the most memory that the process held, and, measured right after
+it, the engine alone on one picture at a time and the decoder alone. Decoding and recognising
+share the cores, so both together can at best reach 1 / (1 / engine + 1 / decoder). With
+--minutes, NV12 frames are then fed through a pipe, over and over, for so long, and the memory is
+printed at every tenth.
 It fails, with exit status 1, when
 
 * the process held more than 250 MiB;
