@@ -21,6 +21,7 @@ from lushan.cli.quantize import quantize
 from lushan.cli.serve import serve
 from lushan.cli.streams import discard_output, prepare_streams
 from lushan.cli.train import train
+from lushan.cli.watch import watch
 from lushan.errors import LushanError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, explain, info, models, quantize, serve, train):
+for verb in (classify, evaluate, explain, info, models, quantize, serve, train, watch):
     app.command()(verb)
 app.add_typer(bench)
 

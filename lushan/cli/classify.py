@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,29 +20,22 @@ from lushan.cli.options import (
     report,
 )
 from lushan.cli.progress import progress_bar
+from lushan.cli.raw_options import (
+    RangeOption,
+    RawOption,
+    SizeOption,
+    StandardOption,
+    StrideOption,
+    raw_layout,
+)
 from lushan.cli.records import make_writer
 from lushan.errors import LushanError
 from lushan.recognizer import Predictions, Recognizer, load
 
 if TYPE_CHECKING:
-    from lushan.cli.raw_frames import RawLayout
-    from lushan.image.color import Range
+    from lushan.image.frame_stream import RawLayout
 
 _FRAMES_AT_ONCE = 4  # of a file: two batches are in memory, and a 4K frame is 12 MB
-
-
-class StandardOption(str, Enum):
-    """The standards of raw frames, by number."""
-
-    bt601 = "601"
-    bt709 = "709"
-
-
-class RangeOption(str, Enum):
-    """Which values raw frames use."""
-
-    full = "full"
-    limited = "limited"
 
 
 def classify(
@@ -60,28 +52,11 @@ def classify(
     ] = RecordFormat.text,
     lang: LanguageOption = None,
     threads: ThreadsOption = None,
-    raw: Annotated[
-        str | None,
-        typer.Option(
-            "--raw",
-            metavar="FORMAT",
-            help="PATHs hold raw frames: i420, i422, i444, nv12, nv16, yuyv, uyvy, grey, rgb24.",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="WxH", help="Size of raw frames, in pixels.")
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option("--stride", help="Bytes from row to row of raw frames.")
-    ] = None,
-    standard: Annotated[
-        StandardOption | None,
-        typer.Option("--standard", help="BT.601 or BT.709; by height if not given."),
-    ] = None,
-    value_range: Annotated[
-        RangeOption | None,
-        typer.Option("--range", help="Of raw frames; limited if not given, full for grey, rgb24."),
-    ] = None,
+    raw: RawOption = None,
+    size: SizeOption = None,
+    stride: StrideOption = None,
+    standard: StandardOption = None,
+    value_range: RangeOption = None,
 ) -> None:
     """Name what is in pictures, with probabilities.
 
@@ -90,7 +65,7 @@ def classify(
     language = chosen_language(lang)
     failed = False
     with errors_told(language):
-        layout = _layout(raw, size, stride, standard, value_range)
+        layout = raw_layout(raw, size, stride, standard, value_range)
         with load(model, threads=threads) as recognizer:
             top = recognizer.check_top(top, language)
             if layout is None:
@@ -111,23 +86,6 @@ def classify(
             writer.close()
     if failed:
         raise typer.Exit(1)
-
-
-def _layout(
-    raw: str | None,
-    size: str | None,
-    stride: int | None,
-    standard: StandardOption | None,
-    value_range: RangeOption | None,
-) -> RawLayout | None:
-    if not any((raw, size, stride, standard, value_range)):
-        return None
-    from lushan.cli.raw_frames import raw_layout  # most calls name pictures: they start sooner
-
-    known: Range | None = None
-    if value_range is not None:
-        known = "full" if value_range is RangeOption.full else "limited"
-    return raw_layout(raw, size, stride, standard and standard.value, known)
 
 
 def _pictures(
