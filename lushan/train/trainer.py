@@ -25,6 +25,7 @@ from lushan.train.dataset import (
     ImageFolder,
     Sample,
     check_classes,
+    check_outside,
     labels_of,
     open_image_folder,
     read_class_names,
@@ -134,6 +135,7 @@ def train(
             "{path}: no run in it to resume; name a folder of pictures to begin one",
             path=str(output),
         )
+    check_outside(output, root, val=val)
     store = PictureStore(machine.cache_bytes)
     data = _prepare_data(root, val, settings, store, machine, listener)
     if record is not None:
