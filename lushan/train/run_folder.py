@@ -58,11 +58,18 @@ class RunFolder:
         """
         check_new(path)
         folder = cls(path)
-        with folder._writing():
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
             path.mkdir(parents=True, exist_ok=True)
             folder._clear_leftovers()
-            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-            folder.write(RUN, text.encode() + b"\n")
+            with replacing(path / RUN) as temporary:
+                temporary.write_bytes(text.encode() + b"\n")
+        except OSError as error:
+            raise TrainingError(
+                "{path}: no run can begin there: {reason}; name another folder, or make room",
+                path=str(path),
+                reason=error.strerror or str(error),
+            ) from None
         folder._claim()
         return folder
 
@@ -152,7 +159,7 @@ class RunFolder:
             reason = error if isinstance(error, LushanError) else error.strerror or str(error)
             raise TrainingError(
                 "{path}: the run cannot be written: {reason}; make room or another way, then "
-                "continue with --resume: the last checkpoint is intact",
+                "continue with --resume: what was saved before is intact",
                 path=str(self.path),
                 reason=reason,
             ) from None

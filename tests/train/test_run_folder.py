@@ -63,6 +63,13 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert names(tmp_path / "full") == ["holiday.jpg"]
 
 
+def test_where_no_run_can_begin(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="no run can begin there: Not a directory; name anoth"):
+        RunFolder.create(tmp_path / "file" / "run", RECORD)
+    assert names(tmp_path) == ["file"]
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="files cannot be locked here")
     folder = RunFolder.create(tmp_path / "run", RECORD)
