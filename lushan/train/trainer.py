@@ -55,6 +55,7 @@ from lushan.train.validation import Validation
 
 CACHE_BYTES = 2 * 2**30
 _MOST_WORKERS = 4
+_RECORDS = 5  # of an epoch, at least, if it has so many steps: else short runs would show nothing
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Machine:
     threads: int | None = None
     cache_bytes: int = CACHE_BYTES  # of decoded pictures in memory
     checkpoint_seconds: float = 300.0  # between checkpoints within an epoch
-    record_steps: int = 50  # between records within an epoch
+    record_steps: int = 50  # between records within an epoch; fewer where it has few steps
     engine: str = DEFAULT_ENGINE  # that validates
     training_engine: str = TRAINING_ENGINE
 
@@ -323,7 +324,7 @@ def _task(
         threads=machine.threads,
         workers=1 if in_memory else min(_MOST_WORKERS, thread_count(machine.threads)),
         checkpoint_seconds=machine.checkpoint_seconds,
-        record_steps=machine.record_steps,
+        record_steps=min(machine.record_steps, max(1, batches.steps // _RECORDS)),
     )
 
 

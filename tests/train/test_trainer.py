@@ -286,6 +286,14 @@ def test_broken_pictures_are_left_out_and_named(pictures: Path, tmp_path: Path) 
         run(pictures, tmp_path / "other", SETTINGS)
 
 
+def test_a_short_run_has_records_of_steps(pictures: Path, tmp_path: Path) -> None:
+    """Its learning rate is drawn, and its gradients can be watched, without any setting."""
+    run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 2, "watch_gradients": True})
+    steps = [record for record in metrics(tmp_path / "run") if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    assert all("conv1.weight.gradient_norm" in record for record in steps)
+
+
 def test_gradients_are_watched(pictures: Path, tmp_path: Path) -> None:
     machine = Machine(threads=1, engine="reference", record_steps=1)
     given = {**SETTINGS, "epochs": 1, "watch_gradients": True}
