@@ -7,7 +7,7 @@ looked at first: it takes a moment, and fills the store of decoded pictures.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,16 @@ def _prepare_data(
     )
     listener.on_check(check, root)
     train, held = _divide(folder, check, settings)
+    known = _in_both(check, train, held)
+    if known:
+        listener.on_notice(
+            UsageError(
+                "{count} of the {total} pictures to validate on are among those to train on, too: "
+                "what is measured on them flatters the model",
+                count=known,
+                total=len(held),
+            )
+        )
     record: dict[str, Any] = {
         "root": str(root.resolve()),
         "val": None if val is None else str(val.resolve()),
@@ -282,6 +292,13 @@ def _divide(
             "{folder}: none of the pictures to validate on can be read", folder=str(folder.root)
         )
     return train, held
+
+
+def _in_both(check: PictureCheck, train: Sequence[Sample], held: Sequence[Sample]) -> int:
+    """Return how many pictures of ``held`` show the same pixels as one of ``train``."""
+    hashes = dict(zip(check.readable, check.hashes, strict=True))
+    seen = {hashes[sample] for sample in train}
+    return sum(hashes[sample] in seen for sample in held)
 
 
 def _task(

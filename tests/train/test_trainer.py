@@ -286,6 +286,21 @@ def test_broken_pictures_are_left_out_and_named(pictures: Path, tmp_path: Path) 
         run(pictures, tmp_path / "other", SETTINGS)
 
 
+def test_pictures_both_to_train_and_to_validate_on_are_told(pictures: Path, tmp_path: Path) -> None:
+    other = write_pictures(tmp_path / "other", 2, seed=1)
+    notices: list[str] = []
+    listener = Listener(on_notice=lambda notice: notices.append(str(notice)))
+    given = {**SETTINGS, "epochs": 1}
+    run(pictures, tmp_path / "apart", given, val=other, listener=listener)
+    run(pictures, tmp_path / "split", given, listener=listener)
+    assert notices == []
+    shutil.copy(pictures / "red" / "003.png", other / "blue" / "red.png")
+    run(pictures, tmp_path / "copy", given, val=other, listener=listener)
+    assert [notice.partition(" too:")[0] for notice in notices] == [
+        "1 of the 7 pictures to validate on are among those to train on,"
+    ]
+
+
 def test_a_short_run_has_records_of_steps(pictures: Path, tmp_path: Path) -> None:
     """Its learning rate is drawn, and its gradients can be watched, without any setting."""
     run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 2, "watch_gradients": True})
