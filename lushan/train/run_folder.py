@@ -171,14 +171,29 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             "{path}: not valid JSON: {reason}", path=str(file), reason=str(error)
         ) from None
-    if not isinstance(record, dict) or not {"settings", "data"} <= record.keys():
+    if not _is_record(record):
         raise UsageError("{path}: not the record of a run", path=str(file))
     return record
+
+
+def _is_record(record: object) -> bool:
+    """Return whether a run can be resumed from what its run.json has."""
+    if not isinstance(record, dict):
+        return False
+    parts = [record.get(key) for key in ("settings", "config", "data")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    data = record["data"]
+    return (
+        all(isinstance(data.get(key), str) for key in ("root", "fingerprint"))
+        and (data.get("val") is None or isinstance(data["val"], str))
+        and {"val", "classes", "counts"} <= data.keys()
+    )
 
 
 def check_new(path: Path) -> None:

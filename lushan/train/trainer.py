@@ -43,6 +43,7 @@ from lushan.train.run_folder import (
     CURVES,
     METRICS,
     REPORT,
+    RUN,
     TENSORBOARD,
     RunFolder,
     check_new,
@@ -360,7 +361,10 @@ def _recorded_settings(
     record: Mapping[str, Any], given: Mapping[str, Any], output: Path
 ) -> Settings:
     """Return the settings that a run began with; raises UsageError where others are given."""
-    recorded = Settings.from_dict(record["settings"])
+    try:
+        recorded = Settings.from_dict(record["settings"])
+    except UsageError as error:
+        raise UsageError("{source}: {problem}", source=str(output / RUN), problem=error) from None
     before, now = recorded.to_dict(), Settings.from_dict({**record["settings"], **given}).to_dict()
     changed = [key for key in before if before[key] != now[key]]
     if changed:

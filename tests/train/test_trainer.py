@@ -168,6 +168,16 @@ def test_resuming_with_other_settings_or_pictures(pictures: Path, tmp_path: Path
         run(moved, output, {}, resume=True)
 
 
+def test_a_record_with_settings_that_cannot_be(pictures: Path, tmp_path: Path) -> None:
+    run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 1})
+    file = tmp_path / "run" / "run.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["settings"]["epochs"] = "many"
+    file.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"run\.json: epochs should be a whole number"):
+        run(pictures, tmp_path / "run", {}, resume=True)
+
+
 def test_early_stop(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer.Loop, "validate", _Worsening())
     outcome = run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 20, "early_stop": 2})
