@@ -49,6 +49,8 @@ TRAINING: dict[str, Any] = {
 }
 SMALL_RATE = 0.01
 WINDOW = 10  # steps whose mean loss is one point of a curve
+# Norms that are drawn. On one scale all but the sigmoids would be flat lines.
+VANISHING, USUAL = (1e-30, 1e10), (1e-3, 1e6)
 END = 20  # steps whose mean loss is what a network has reached
 
 Results = dict["Run", dict[str, Any]]
@@ -179,8 +181,9 @@ def draw(results: Results, designs: Sequence[Design], steps: int) -> dict[str, s
             norms[name] = [list(enumerate(result["gradient_norms"], 1)) for result in found]
         title = f"{ACTIVATIONS[activation]}, {depth} layers{', batch norm' * batch_norm}"
         loss.append(Panel(title, losses, "step", steps, limits=(1, 3)))
+        limits = VANISHING if activation == "sigmoid" and not batch_norm else USUAL
         gradients.append(
-            Panel(title, norms, "layer", depth, first=1, limits=(1e-30, 1e10), logarithmic=True)
+            Panel(title, norms, "layer", depth, first=1, limits=limits, logarithmic=True)
         )
     columns = len(ACTIVATIONS)
     return {
@@ -234,6 +237,8 @@ def main() -> None:
     files = {run: kept / run.file for run in runs}
     missing = [run for run, path in files.items() if not path.exists()]
     for run in missing[: options.most]:
+        if files[run].exists():  # another process has trained it meanwhile
+            continue
         result = train(run, folder, store, options.steps)
         with replacing(files[run]) as temporary:
             temporary.write_text(json.dumps(result), encoding="utf-8")

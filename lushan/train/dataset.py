@@ -1,6 +1,7 @@
 """A folder of labelled pictures as training data: classes, labels, and what is kept for validation.
 
-Two layouts: ``root/<class>/…``, and ``root/train/<class>/…`` with ``root/val/<class>/…`` beside it.
+Two layouts: ``root/<class>/…``, and ``root/train/<class>/…`` with ``root/val/<class>/…`` beside it
+(or ``valid``, or ``validation``: data sets come with each of these names).
 Where nothing is kept for validation, ``split`` takes a part of each class. Classes are numbered in
 the order of their names. Nothing here opens a picture (``picture_check`` does), or changes one.
 """
@@ -21,7 +22,8 @@ from lushan.image.sources import source_name
 from lushan.text import first_few
 from lushan.train.sampling import Purpose, generator
 
-TRAIN, VALIDATION = "train", "val"
+TRAIN, VALIDATION = "train", ("val", "valid", "validation")
+_PARTS = {TRAIN, "training", *VALIDATION, "test", "testing"}  # of a data set, not classes
 CLASS_NAMES = "classes.tsv"
 
 
@@ -48,15 +50,17 @@ def open_image_folder(root: Path, *, val: Path | None = None) -> ImageFolder:
 
     ``val`` is another folder of the same classes to validate on. Raises UsageError, which names
     what is wrong and what to do: no such folder, no classes, one class only, an empty class, a
-    class to validate on that is not trained.
+    class to validate on that is not trained, parts of a data set in place of classes.
     """
-    if not root.is_dir():
-        raise UsageError("{folder}: no such folder", folder=str(root))
-    has_train = (root / TRAIN).is_dir()
-    train_folder = root / TRAIN if has_train else root
-    if val is None and has_train and (root / VALIDATION).is_dir():
-        val = root / VALIDATION
+    train_folder, val = _parts(root, val)
     classes = _class_folders(train_folder)
+    if classes and _PARTS.issuperset(name.casefold() for name in classes):
+        raise UsageError(
+            "{folder}: {names} are parts of a data set, not classes: rename the one to train on "
+            "to train, the one to validate on to val, or name them yourself: DIR and --val",
+            folder=str(train_folder),
+            names=", ".join(classes),
+        )
     if len(classes) < 2:
         raise UsageError(
             "{folder}: training needs two classes or more, one folder of pictures for each; "
@@ -70,14 +74,26 @@ def open_image_folder(root: Path, *, val: Path | None = None) -> ImageFolder:
     return ImageFolder(root, classes, train, None if val is None else _validation(val, classes))
 
 
+def check_outside(output: Path, root: Path, *, val: Path | None = None) -> None:
+    """Raise UsageError where a run in ``output`` would be a class among those below ``root``."""
+    for folder in filter(None, _parts(root, val)):
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                "{path}: lies in {folder}, where every folder is a class: the run would be one, "
+                "too; name a folder outside",
+                path=str(output),
+                folder=str(folder),
+            )
+
+
 def check_classes(samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> None:
     """Raise UsageError for classes that have no picture to learn from."""
     counts = Counter(sample.label for sample in samples)
     empty = [name for label, name in enumerate(classes) if not counts[label]]
     if empty:
         raise UsageError(
-            "{folder}: {count} classes have no picture that can be read: {names}; put pictures "
-            "into their folders, or take the folders away",
+            "{folder}: no picture that can be read in {count} of its classes: {names}; put "
+            "pictures into their folders, or take the folders away",
             folder=str(folder),
             count=len(empty),
             names=first_few(empty),
@@ -149,6 +165,28 @@ def read_class_names(root: Path, classes: Sequence[str]) -> dict[str, dict[str, 
     return names
 
 
+def _parts(root: Path, val: Path | None) -> tuple[Path, Path | None]:
+    """Return where the folders of the classes are: those to train on, those to validate on."""
+    _check_folder(root)
+    train = root / TRAIN
+    # A folder with pictures alone is a class: of trains, beside cars and ships.
+    if not (train.is_dir() and _class_folders(train)):
+        return root, val
+    if val is None:
+        val = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
+    return train, val
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise UsageError(
+            "{folder}: a file; name the folder that has a folder of pictures for each class",
+            folder=str(folder),
+        )
+    if not folder.is_dir():
+        raise UsageError("{folder}: no such folder", folder=str(folder))
+
+
 def _class_folders(folder: Path) -> tuple[str, ...]:
     try:
         names = [
@@ -176,8 +214,7 @@ def _samples(folder: Path, classes: Sequence[str]) -> tuple[Sample, ...]:
 
 
 def _validation(folder: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
-    if not folder.is_dir():
-        raise UsageError("{folder}: no such folder", folder=str(folder))
+    _check_folder(folder)
     unknown = sorted(set(_class_folders(folder)) - set(classes))
     if unknown:
         raise UsageError(

@@ -57,6 +57,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
   .line { fill: none } text.a, text.b, text.c { stroke: none }
 }"""
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 300, 200, 60, 40, 80
+_CURVES_HEIGHT = _TOP + _HEIGHT + 90
 _NAMED_CLASSES = 40  # with more, their names would not be legible beside the matrix
 _MATRIX = 560  # pixels
 
@@ -107,6 +108,21 @@ def draw_curves(records: Sequence[Mapping[str, Any]], lang: str) -> str:
 
     The records are those of ``metrics``; without any, there are axes only.
     """
+    panels = _curves(records, lang)
+    across = _WIDTH + _GAP
+    body = [_with_legend(panel, _LEFT + place * across) for place, panel in enumerate(panels)]
+    return _svg(_LEFT + len(panels) * across, _CURVES_HEIGHT, "\n".join(body))
+
+
+def draw_each_curve(records: Sequence[Mapping[str, Any]], lang: str) -> list[str]:
+    """Return what ``draw_curves`` draws as drawings of their own, for a page to lay out."""
+    width = _LEFT + _WIDTH + 20
+    return [
+        _svg(width, _CURVES_HEIGHT, _with_legend(panel, _LEFT)) for panel in _curves(records, lang)
+    ]
+
+
+def _curves(records: Sequence[Mapping[str, Any]], lang: str) -> list[Panel]:
     epochs, steps = ([r for r in records if r["kind"] == kind] for kind in ("epoch", "step"))
     texts = TEXTS[lang]
     last = max((record["epoch"] for record in epochs), default=1)
@@ -128,16 +144,21 @@ def draw_curves(records: Sequence[Mapping[str, Any]], lang: str) -> str:
         ),
         (texts["rate"], {"": [(x, y) for x, y in rates if x <= last]}),
     )
-    body = []
-    for place, (title, curves) in enumerate(panels):
-        frame = _Frame(_LEFT + place * (_WIDTH + _GAP), _TOP, _WIDTH, _HEIGHT)
-        lines = {name: [points] for name, points in curves.items()}
-        body.append(_panel(Panel(title, lines, texts["epoch"], last), frame))
-        for row, (colour, name) in enumerate(zip("abc", curves, strict=False)):
-            if name:
-                body.append(_key(colour, name, frame.left, frame.bottom + 40 + 18 * row))
-    width, height = len(panels) * (_WIDTH + _GAP) + _LEFT, _TOP + _HEIGHT + 110
-    return _svg(width, height, "\n".join(body))
+    return [
+        Panel(title, {name: [points] for name, points in curves.items()}, texts["epoch"], last)
+        for title, curves in panels
+    ]
+
+
+def _with_legend(panel: Panel, left: float) -> str:
+    """Return a panel with the names of its curves below each other."""
+    frame = _Frame(left, _TOP, _WIDTH, _HEIGHT)
+    keys = [
+        _key(colour, name, left, frame.bottom + 40 + 18 * row)
+        for row, (colour, name) in enumerate(zip("abc", panel.curves, strict=False))
+        if name
+    ]
+    return "\n".join([_panel(panel, frame), *keys])
 
 
 def draw_confusion(confusion: npt.NDArray[np.int64], names: Sequence[str], lang: str) -> str:

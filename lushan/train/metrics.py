@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +32,44 @@ class MetricsLog:
         self._path = path
         self.records = [entry for entry in read_metrics(path) if entry["step"] <= step]
         lines = "".join(f"{json.dumps(entry)}\n" for entry in self.records)
-        try:
+        with _writing(path):
             with replacing(path) as temporary:
                 temporary.write_text(lines, encoding="utf-8")
             self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        self._writer = _tensorboard_writer(tensorboard, step)
+        with _writing(tensorboard):
+            self._events = _open_events(tensorboard, step)
+        self._folder = tensorboard
 
     @property
     def has_tensorboard(self) -> bool:
         """Whether events for TensorBoard are written."""
-        return self._writer is not None
+        return self._events is not None
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append one record; a run's step counts from 1 here: so many steps are done."""
         self.records.append(dict(record))
-        try:
+        with _writing(self._path):
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise _unwritable(self._path, error) from None
-        if self._writer is not None:
-            for name, value in record.items():
-                if name not in _UNDRAWN and value is not None:
-                    self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        if self._events is not None:
+            with _writing(self._folder):
+                self._events.add(record)
 
     def sync(self) -> None:
         """Wait until the records are on disk: before the checkpoint that stands for them."""
-        try:
+        with _writing(self._path):
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _unwritable(self._path, error) from None
-        if self._writer is not None:
-            self._writer.flush()
+        if self._events is not None:
+            with _writing(self._folder):
+                self._events.sync()
 
     def close(self) -> None:
         """Close the files."""
         with contextlib.suppress(OSError):
             self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -87,19 +86,58 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _tensorboard_writer(folder: Path, step: int) -> Any:
-    """Return a writer of events that continues after ``step``, None where it is not installed."""
+class _Events:
+    """A file of events for TensorBoard.
+
+    tensorboardX's ``SummaryWriter`` writes in a thread of its own: on a full disk that thread ends,
+    and whoever adds to its queue then waits for ever. Its parts write at once, and say what fails.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._event, self._scalar = Event, summary.scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files with such names, in their order.
+        name = f"events.out.tfevents.{time.time():.0f}.{step:09}"
+        self._file = record_writer.RecordWriter(str(folder / name))
+        self._write(file_version="brain.Event:2")
+        if step:  # what a killed run wrote of later steps does not count
+            self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, **event: Any) -> None:
+        self._file.write(self._event(wall_time=time.time(), **event).SerializeToString())
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        for name, value in record.items():
+            if name not in _UNDRAWN and value is not None:
+                summary = self._scalar(f"{record['kind']}/{name}", value)
+                self._write(step=record["step"], summary=summary)
+
+    def sync(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open_events(folder: Path, step: int) -> _Events | None:
+    """Return a file of events that continues after ``step``, None without tensorboardX."""
     try:
-        from tensorboardX import SummaryWriter
+        return _Events(folder, step)
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
-def _unwritable(path: Path, error: OSError) -> TrainingError:
-    return TrainingError(
-        "{path}: the run cannot be written: {reason}; make room or another way, then "
-        "continue with --resume: the last checkpoint is intact",
-        path=str(path),
-        reason=error.strerror or str(error),
-    )
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            "{path}: the run cannot be written: {reason}; make room or another way, then "
+            "continue with --resume: what was saved before is intact",
+            path=str(path),
+            reason=error.strerror or str(error),
+        ) from None

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lushan.errors import LushanError
 from lushan.models.labels import Labels
-from lushan.train.drawing import data_address, draw_confusion, draw_curves
+from lushan.train.drawing import data_address, draw_confusion, draw_each_curve
 from lushan.train.picture_check import PictureStore
 from lushan.train.validation import HardPicture, Validation, most_confused
 
@@ -67,6 +67,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 table { border-collapse: collapse } th, td { padding: .15rem .8rem .15rem 0; text-align: left;
   border-bottom: 1px solid #8c959f55 } td.n { text-align: right }
 svg { max-width: 100%; height: auto }
+.curves { display: flex; flex-wrap: wrap }
 .hard { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 10rem }
 figure img { width: 8rem; height: 8rem; object-fit: contain; background: #8c959f22 }
 figcaption { font-size: 13px; overflow-wrap: anywhere }
@@ -114,7 +115,8 @@ def to_html(
     parts = (
         f"<h1>{title}</h1><p>{html.escape(made)}</p>",
         _answers(validation, texts),
-        f"<h2>{texts['curves']}</h2>{draw_curves(records, lang)}",
+        f"<h2>{texts['curves']}</h2>"
+        f'<div class="curves">{"".join(draw_each_curve(records, lang))}</div>',
         f"<h2>{texts['confusion']}</h2><p>{texts['matrix']}</p>"
         f"{draw_confusion(validation.confusion, names, lang)}",
         f"<h2>{texts['pairs']}</h2>{_pairs(validation, names, texts)}",

@@ -58,11 +58,18 @@ class RunFolder:
         """
         check_new(path)
         folder = cls(path)
-        with folder._writing():
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
             path.mkdir(parents=True, exist_ok=True)
             folder._clear_leftovers()
-            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-            folder.write(RUN, text.encode() + b"\n")
+            with replacing(path / RUN) as temporary:
+                temporary.write_bytes(text.encode() + b"\n")
+        except OSError as error:
+            raise TrainingError(
+                "{path}: no run can begin there: {reason}; name another folder, or make room",
+                path=str(path),
+                reason=error.strerror or str(error),
+            ) from None
         folder._claim()
         return folder
 
@@ -152,7 +159,7 @@ class RunFolder:
             reason = error if isinstance(error, LushanError) else error.strerror or str(error)
             raise TrainingError(
                 "{path}: the run cannot be written: {reason}; make room or another way, then "
-                "continue with --resume: the last checkpoint is intact",
+                "continue with --resume: what was saved before is intact",
                 path=str(self.path),
                 reason=reason,
             ) from None
@@ -164,14 +171,29 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             "{path}: not valid JSON: {reason}", path=str(file), reason=str(error)
         ) from None
-    if not isinstance(record, dict) or not {"settings", "data"} <= record.keys():
+    if not _is_record(record):
         raise UsageError("{path}: not the record of a run", path=str(file))
     return record
+
+
+def _is_record(record: object) -> bool:
+    """Return whether a run can be resumed from what its run.json has."""
+    if not isinstance(record, dict):
+        return False
+    parts = [record.get(key) for key in ("settings", "config", "data")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    data = record["data"]
+    return (
+        all(isinstance(data.get(key), str) for key in ("root", "fingerprint"))
+        and (data.get("val") is None or isinstance(data["val"], str))
+        and {"val", "classes", "counts"} <= data.keys()
+    )
 
 
 def check_new(path: Path) -> None:

@@ -7,7 +7,7 @@ looked at first: it takes a moment, and fills the store of decoded pictures.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lushan.train.dataset import (
     ImageFolder,
     Sample,
     check_classes,
+    check_outside,
     labels_of,
     open_image_folder,
     read_class_names,
@@ -42,6 +43,7 @@ from lushan.train.run_folder import (
     CURVES,
     METRICS,
     REPORT,
+    RUN,
     TENSORBOARD,
     RunFolder,
     check_new,
@@ -54,6 +56,7 @@ from lushan.train.validation import Validation
 
 CACHE_BYTES = 2 * 2**30
 _MOST_WORKERS = 4
+_RECORDS = 5  # of an epoch, at least, if it has so many steps: else short runs would show nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Machine:
     threads: int | None = None
     cache_bytes: int = CACHE_BYTES  # of decoded pictures in memory
     checkpoint_seconds: float = 300.0  # between checkpoints within an epoch
-    record_steps: int = 50  # between records within an epoch
+    record_steps: int = 50  # between records within an epoch; fewer where it has few steps
     engine: str = DEFAULT_ENGINE  # that validates
     training_engine: str = TRAINING_ENGINE
 
@@ -134,6 +137,7 @@ def train(
             "{path}: no run in it to resume; name a folder of pictures to begin one",
             path=str(output),
         )
+    check_outside(output, root, val=val)
     store = PictureStore(machine.cache_bytes)
     data = _prepare_data(root, val, settings, store, machine, listener)
     if record is not None:
@@ -239,6 +243,16 @@ def _prepare_data(
     )
     listener.on_check(check, root)
     train, held = _divide(folder, check, settings)
+    known = _in_both(check, train, held)
+    if known:
+        listener.on_notice(
+            UsageError(
+                "{count} of the {total} pictures to validate on are among those to train on, too: "
+                "what is measured on them flatters the model",
+                count=known,
+                total=len(held),
+            )
+        )
     record: dict[str, Any] = {
         "root": str(root.resolve()),
         "val": None if val is None else str(val.resolve()),
@@ -281,6 +295,13 @@ def _divide(
     return train, held
 
 
+def _in_both(check: PictureCheck, train: Sequence[Sample], held: Sequence[Sample]) -> int:
+    """Return how many pictures of ``held`` show the same pixels as one of ``train``."""
+    hashes = dict(zip(check.readable, check.hashes, strict=True))
+    seen = {hashes[sample] for sample in train}
+    return sum(hashes[sample] in seen for sample in held)
+
+
 def _task(
     settings: Settings, start: StartingPoint, data: _Data, store: PictureStore, machine: Machine
 ) -> Task:
@@ -321,7 +342,7 @@ def _task(
         threads=machine.threads,
         workers=1 if in_memory else min(_MOST_WORKERS, thread_count(machine.threads)),
         checkpoint_seconds=machine.checkpoint_seconds,
-        record_steps=machine.record_steps,
+        record_steps=min(machine.record_steps, max(1, batches.steps // _RECORDS)),
     )
 
 
@@ -340,7 +361,10 @@ def _recorded_settings(
     record: Mapping[str, Any], given: Mapping[str, Any], output: Path
 ) -> Settings:
     """Return the settings that a run began with; raises UsageError where others are given."""
-    recorded = Settings.from_dict(record["settings"])
+    try:
+        recorded = Settings.from_dict(record["settings"])
+    except UsageError as error:
+        raise UsageError("{source}: {problem}", source=str(output / RUN), problem=error) from None
     before, now = recorded.to_dict(), Settings.from_dict({**record["settings"], **given}).to_dict()
     changed = [key for key in before if before[key] != now[key]]
     if changed:

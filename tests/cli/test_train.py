@@ -168,7 +168,7 @@ def test_what_cannot_be_trained_leaves_nothing(
     cases = [
         ((tmp_path / "none",), "none: no such folder", "没有这个文件夹"),
         ((tmp_path / "one",), "there are 1: only", "训练至少需要两个类别"),
-        ((tmp_path / "hollow",), "2 classes have no picture", "没有可读的图片"),
+        ((tmp_path / "hollow",), "can be read in 2 of its classes", "没有可读的图片"),
         ((data, "--config", wrong), "wrong.json: settings has no setting 'epoch'", "没有 'epoch'"),
         ((data, "--config", tmp_path / "no.json"), "the settings cannot be read", "无法读取设置"),
         ((data, "--epochs", 0), "epochs should be a whole number from 1", "epochs 应为 1 到"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lushan.errors import UsageError
-from lushan.train.dataset import Sample, open_image_folder, read_class_names, split
+from lushan.train.dataset import Sample, check_outside, open_image_folder, read_class_names, split
 from support.training_data import COLOURS, write_pictures
 
 
@@ -33,6 +33,46 @@ def test_train_and_val(tmp_path: Path) -> None:
     other = write_pictures(tmp_path / "other", 2)
     assert len(open_image_folder(tmp_path, val=other).val or ()) == 6
     assert open_image_folder(tmp_path / "train").val is None
+    for name in ("valid", "validation"):
+        (tmp_path / ("val" if name == "valid" else "valid")).rename(tmp_path / name)
+        assert len(open_image_folder(tmp_path).val or ()) == 3, name
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "vehicles", 2)
+    (root / "red").rename(root / "train")
+    folder = open_image_folder(root)
+    assert folder.classes == ("blue", "green", "train")
+    assert len(folder.train) == 6
+
+
+def test_parts_are_no_classes(tmp_path: Path) -> None:
+    for name in ("Training", "Test"):
+        write_pictures(tmp_path / name, 2)
+    with pytest.raises(UsageError, match="Test, Training are parts of a data set, not classes"):
+        open_image_folder(tmp_path)
+
+
+def test_a_run_is_no_class(tmp_path: Path) -> None:
+    """Else the folder that a run makes would be a class without pictures when it is resumed."""
+    root = write_pictures(tmp_path / "d", 2)
+    other = write_pictures(tmp_path / "v", 2)
+    (tmp_path / "link").symlink_to(root)
+    for inside in (root / "run", root / "deep" / "er", tmp_path / "link" / "run", root):
+        with pytest.raises(UsageError, match="where every folder is a class"):
+            check_outside(inside, root)
+    with pytest.raises(UsageError, match="where every folder is a class"):
+        check_outside(other / "run", root, val=other)
+    check_outside(other / "run", root)
+    check_outside(tmp_path / "d2", root)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    root.rename(parts / "train")
+    other.rename(parts / "val")
+    check_outside(parts / "run", parts)
+    for name in ("train", "val"):
+        with pytest.raises(UsageError, match="where every folder is a class"):
+            check_outside(parts / name / "run", parts)
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
@@ -43,6 +83,8 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     empty.mkdir()
     cases = [
         (tmp_path / "nowhere", None, "nowhere: no such folder"),
+        (root / "red" / "000.png", None, "000.png: a file; name the folder that has a folder"),
+        (root, root / "red" / "000.png", "000.png: a file; name the folder that has a folder"),
         (empty, None, "two classes or more, one folder of pictures for each; there are 0: –"),
         (root, tmp_path / "nowhere", "nowhere: no such folder"),
         (root, val, "1 of its folders are no classes of the training pictures: rouge; there are"),
@@ -52,7 +94,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             open_image_folder(folder, val=other)
     (root / "void").mkdir()
-    with pytest.raises(UsageError, match="1 classes have no picture that can be read: void; put"):
+    with pytest.raises(UsageError, match="can be read in 1 of its classes: void; put"):
         open_image_folder(root)
     one = tmp_path / "one"
     (one / "only").mkdir(parents=True)

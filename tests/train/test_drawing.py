@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lushan.train.drawing import TEXTS, _ticks, draw_confusion, draw_curves
+from lushan.train.drawing import TEXTS, _ticks, draw_confusion, draw_curves, draw_each_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,6 +40,16 @@ def test_curves(epochs: int, lang: str) -> None:
     assert {TEXTS[lang]["loss"], TEXTS[lang]["epoch"], str(max(1, epochs))} <= texts
     paths = [e for e in root.iter(f"{SVG}path") if "line" in e.get("class", "")]
     assert len(paths) == 6 + 5 * bool(epochs)  # five of them are in the legends
+
+
+def test_each_curve_is_a_drawing_of_its_own() -> None:
+    def lines(drawing: str) -> list[str]:
+        root = ElementTree.fromstring(drawing)
+        return [e.get("class", "") for e in root.iter(f"{SVG}path") if "line" in e.get("class", "")]
+
+    each = draw_each_curve(records(4), "en")
+    assert len(each) == 3
+    assert [name for one in each for name in lines(one)] == lines(draw_curves(records(4), "en"))
 
 
 def test_curves_go_through_their_points() -> None:

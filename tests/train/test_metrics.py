@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -46,7 +47,6 @@ def test_no_file_and_other_lines(tmp_path: Path) -> None:
 
 def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
-    from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401  (it can be imported)
     from tensorboardX.proto.event_pb2 import Event
 
     log = open_log(tmp_path, 0)
@@ -64,6 +64,23 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
         for value in event.summary.value:
             found[value.tag, event.step] = value.simple_value
     assert found == {("step/loss", 1): 1, ("step/learning_rate", 1): 0.5, ("step/loss", 2): 0.5}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_events_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, at once: a writer with a thread of its own would have us wait for ever."""
+    writer = pytest.importorskip("tensorboardX.record_writer")
+
+    def open_file(path: str) -> BinaryIO:
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr(writer, "open_file", open_file)
+    log = open_log(tmp_path, 0)
+    with pytest.raises(TrainingError, match="tensorboard: the run cannot be written: No space"):
+        [log.add(record(step)) for step in range(1, 1000)]
+    with pytest.raises(TrainingError, match="tensorboard: the run cannot be written: No space"):
+        log.sync()
+    log.close()
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:

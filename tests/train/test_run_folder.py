@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from lushan.models.zoo import load_model
 from lushan.train import run_folder
 from lushan.train.run_folder import RunFolder, check_new, read_record
 
-RECORD = {"settings": {}, "data": {"classes": ["猫"]}}
+DATA = {"root": "d", "val": None, "classes": ["猫"], "counts": {}, "fingerprint": "f"}
+RECORD = {"settings": {}, "config": {}, "data": DATA}
 STATE = {"conv1.weight": np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)}
 
 
@@ -54,13 +56,23 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", RECORD).close()
     with pytest.raises(UsageError, match="there is a run in it: continue it with --resume"):
         RunFolder.create(tmp_path / "run", RECORD)
-    (tmp_path / "run" / "run.json").write_text("{}")
-    with pytest.raises(UsageError, match="not the record of a run"):
-        RunFolder.open(tmp_path / "run")
+    others: list[object] = [{}, [], {"settings": {}, "config": {}, "data": {}}]
+    others += [{**RECORD, "config": None}, {**RECORD, "data": {**DATA, "root": 3}}]
+    for other in others:
+        (tmp_path / "run" / "run.json").write_text(json.dumps(other))
+        with pytest.raises(UsageError, match="not the record of a run"):
+            RunFolder.open(tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(UsageError, match="not valid JSON"):
         read_record(tmp_path / "run")
     assert names(tmp_path / "full") == ["holiday.jpg"]
+
+
+def test_where_no_run_can_begin(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="no run can begin there: Not a directory; name anoth"):
+        RunFolder.create(tmp_path / "file" / "run", RECORD)
+    assert names(tmp_path) == ["file"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -168,6 +168,16 @@ def test_resuming_with_other_settings_or_pictures(pictures: Path, tmp_path: Path
         run(moved, output, {}, resume=True)
 
 
+def test_a_record_with_settings_that_cannot_be(pictures: Path, tmp_path: Path) -> None:
+    run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 1})
+    file = tmp_path / "run" / "run.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["settings"]["epochs"] = "many"
+    file.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"run\.json: epochs should be a whole number"):
+        run(pictures, tmp_path / "run", {}, resume=True)
+
+
 def test_early_stop(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer.Loop, "validate", _Worsening())
     outcome = run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 20, "early_stop": 2})
@@ -282,8 +292,31 @@ def test_broken_pictures_are_left_out_and_named(pictures: Path, tmp_path: Path) 
     assert sum(data["counts"].values()) == 27
     for path in (pictures / "red").iterdir():
         path.write_bytes(b"broken")
-    with pytest.raises(UsageError, match="1 classes have no picture that can be read: red"):
+    with pytest.raises(UsageError, match="can be read in 1 of its classes: red"):
         run(pictures, tmp_path / "other", SETTINGS)
+
+
+def test_pictures_both_to_train_and_to_validate_on_are_told(pictures: Path, tmp_path: Path) -> None:
+    other = write_pictures(tmp_path / "other", 2, seed=1)
+    notices: list[str] = []
+    listener = Listener(on_notice=lambda notice: notices.append(str(notice)))
+    given = {**SETTINGS, "epochs": 1}
+    run(pictures, tmp_path / "apart", given, val=other, listener=listener)
+    run(pictures, tmp_path / "split", given, listener=listener)
+    assert notices == []
+    shutil.copy(pictures / "red" / "003.png", other / "blue" / "red.png")
+    run(pictures, tmp_path / "copy", given, val=other, listener=listener)
+    assert [notice.partition(" too:")[0] for notice in notices] == [
+        "1 of the 7 pictures to validate on are among those to train on,"
+    ]
+
+
+def test_a_short_run_has_records_of_steps(pictures: Path, tmp_path: Path) -> None:
+    """Its learning rate is drawn, and its gradients can be watched, without any setting."""
+    run(pictures, tmp_path / "run", {**SETTINGS, "epochs": 2, "watch_gradients": True})
+    steps = [record for record in metrics(tmp_path / "run") if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    assert all("conv1.weight.gradient_norm" in record for record in steps)
 
 
 def test_gradients_are_watched(pictures: Path, tmp_path: Path) -> None:
