@@ -24,11 +24,11 @@ LAYERS = (
     {"quantization"},
     {"recognizer"},
     {"explain", "train"},
-    {"bench", "evaluation", "serve"},
+    {"bench", "cluster", "evaluation", "serve"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "evaluation", "serve"})
+STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "cluster", "evaluation", "serve"})
 
 
 def rank(part: str) -> int:
