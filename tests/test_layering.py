@@ -28,7 +28,11 @@ LAYERS = (
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "cluster", "evaluation", "serve"})
+STRANGERS = (
+    {"image", "reference"},
+    {"explain", "train"},
+    {"bench", "cluster", "evaluation", "serve"},
+)
 
 
 def rank(part: str) -> int:

@@ -33,7 +33,7 @@ def batch(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Folders, globs, buckets (s3://…), columns of Parquet files (FILE.parquet:COLUMN).",
+            help="Folders, globs, buckets (s3://…), Parquet columns (FILE.parquet:COLUMN).",
         ),
     ],
     output: Annotated[
@@ -79,7 +79,8 @@ def batch(
             from lushan.cluster.batch import run_batch
         except ModuleNotFoundError as error:
             raise MissingExtraError(
-                'for batches, an extra is needed: pip install "lushan[cluster]" (missing: {module})',
+                'to run batches, an extra is needed: pip install "lushan[cluster]" (missing: '
+                "{module})",
                 module=error.name,
             ) from None
         with progress_bar("batch") as bar:

@@ -14,11 +14,11 @@ out.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from lushan import __version__
 from lushan.cluster.job import Job, Settings, fingerprint
@@ -80,7 +80,7 @@ def run_batch(
     """
     if find_spec("ray") is None:  # before the list, which may take an hour
         raise MissingExtraError(
-            'for batches, an extra is needed: pip install "lushan[cluster]" (missing: {module})',
+            'to run batches, an extra is needed: pip install "lushan[cluster]" (missing: {module})',
             module="ray",
         )
     if type(part) is not int or part < 1:
@@ -154,7 +154,7 @@ def _job(output: str, settings: Settings, resume: bool) -> Job:
     job = Job.find(folder)
     if job is None:
         pictures = list_pictures(settings.sources, settings.column)
-        return Job.begin(folder, settings, os.getcwd(), pictures)
+        return Job.begin(folder, settings, str(Path.cwd()), pictures)
     if not resume:
         raise UsageError(
             "{place}: there is a batch in it already; go on with it by --resume, or name a new "

@@ -58,8 +58,9 @@ def rows_table(system: str | None, location: bytes, column: str, start: int, sto
     """Return the entries of rows ``start`` to ``stop`` (exclusive) of a Parquet file's column."""
 
     def same(value: object, kind: Any) -> Any:
-        values = pa.array([value], kind)
-        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), values)
+        place = pa.scalar(None if value is None else 0, pa.int32())
+        values = pa.array([] if value is None else [value], kind)  # a null there joins no other
+        return pa.DictionaryArray.from_arrays(pa.repeat(place, count), values)
 
     count = stop - start
     rows = pa.array(range(start, stop), pa.int64())

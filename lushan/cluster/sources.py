@@ -1,8 +1,8 @@
 """What the words SOURCE… of a batch stand for: folders, globs, buckets, columns of Parquet files.
 
 ``FILE.parquet:COLUMN`` names the pictures in a column, as paths and addresses (text) or as the
-bytes of files; with ``column`` every word names Parquet files. A folder with pictures and a bucket
-are searched as ``lushan classify`` searches folders. A listing has no end of rows, so it is a stream.
+bytes of files; with ``column`` every word names Parquet files. Folders and buckets are searched as
+``lushan classify`` searches folders. A listing may have any number of rows: it is a stream.
 
 A picture that several words name is listed once. The rows of a Parquet file are taken as they
 are: what stands there twice was meant twice.
@@ -141,8 +141,8 @@ def _find(word: str, suffixes: frozenset[str]) -> Iterator[File]:
         # A folder that cannot be read becomes a row that says so: the rest of an archive goes on.
         yield from ((None, os.fsencode(str(error.values["source"]))) for error in unreadable)
     elif not os.path.lexists(word) and glob.has_magic(word):
-        for path in filter(is_file, sorted(glob.glob(word, recursive=True))):
-            yield None, os.fsencode(path)
+        matches = sorted(glob.glob(word, recursive=True))
+        yield from ((None, os.fsencode(match)) for match in filter(is_file, matches))
     elif os.path.lexists(word):
         yield None, os.fsencode(word)
     else:

@@ -25,7 +25,8 @@ def find_pictures(
 ) -> Iterator[Path]:
     """Yield the pictures below ``folder``, in order of their paths.
 
-    Told by their suffix, one of ``suffixes`` in lower case; hidden files and folders are passed over, links to folders not followed.
+    Told by their suffix, one of ``suffixes`` in lower case; hidden files and folders are passed
+    over, links to folders not followed.
     ``on_error`` is told of a folder that cannot be read; without it, that is raised.
     """
 
