@@ -122,13 +122,16 @@ def wait_for_the_end(processes: dict[int, str]) -> None:
 
 
 def disturb(
-    process: subprocess.Popen[str], moments: random.Random, seconds: float
+    process: subprocess.Popen[str], moments: random.Random, length: float
 ) -> tuple[int, bool]:
-    """Kill workers until it is the driver's turn; return how many, and whether it was killed."""
-    end = time.monotonic() + seconds
+    """Kill workers until it is the driver's turn; return how many, and whether it was killed.
+
+    ``length`` is the seconds of a run that nobody disturbs.
+    """
+    end = time.monotonic() + length * moments.uniform(0.1, 1.5)
     workers = 0
     while process.poll() is None:
-        time.sleep(moments.uniform(0.2, 3))
+        time.sleep(length * moments.uniform(0.01, 0.3))
         below = descendants(process.pid)
         if time.monotonic() > end:
             process.kill()
@@ -140,6 +143,13 @@ def disturb(
             kill(moments.choice(at_work))
             workers += 1
     return workers, False
+
+
+def finish(process: subprocess.Popen[str], options: argparse.Namespace) -> None:
+    """Wait for a run to end by itself. Exits where it says that it failed."""
+    _, message = process.communicate()
+    if process.returncode != (1 if options.broken else 0):
+        sys.exit(f"a run failed: {message}")
 
 
 def check(folder: Path, output: Path, broken: set[str], model: str) -> None:
@@ -180,22 +190,23 @@ def main() -> None:
         folder, output = Path(name, "pictures"), Path(name, "answers")
         folder.mkdir()
         broken = prepare(folder, options)
+        began = time.monotonic()
+        finish(start(folder, output, options.model), options)
+        length = time.monotonic() - began
+        check(folder, output, broken, options.model)
+        output = Path(name, "answers0")
         workers = drivers = 0
         while workers + drivers < options.kills:
             process = start(folder, output, options.model)
-            killed, driver = disturb(process, moments, moments.uniform(2, 25))
+            killed, driver = disturb(process, moments, length)
             workers, drivers = workers + killed, drivers + driver
             done = len(list(output.glob("part-*")))
             print(f"{workers} workers and {drivers} drivers killed, {done} parts done", flush=True)
             if not driver:
-                if process.returncode != (1 if options.broken else 0):
-                    sys.exit(f"a run failed: {process.communicate()[1]}")
+                finish(process, options)
                 check(folder, output, broken, options.model)
                 output = Path(name, f"answers{workers + drivers}")  # there are kills left
-        process = start(folder, output, options.model)
-        _, message = process.communicate()
-        if process.returncode != (1 if options.broken else 0):
-            sys.exit(f"the last run failed: {message}")
+        finish(start(folder, output, options.model), options)
         check(folder, output, broken, options.model)
         print(f"{workers} workers and {drivers} drivers killed")
 
