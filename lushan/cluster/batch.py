@@ -85,6 +85,8 @@ def run_batch(
         )
     if type(part) is not int or part < 1:
         raise UsageError("part should be 1 or more; received {value!r}", value=part)
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise UsageError("workers should be 1 or more; received {value!r}", value=workers)
     loaded = portable(load_model(model))
     with Recognizer(loaded, threads=1) as recognizer:  # compiles for all workers of this machine
         top = recognizer.check_top(top, lang)

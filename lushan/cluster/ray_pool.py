@@ -61,9 +61,9 @@ def share_of_cores(workers: int | None, parts: int) -> tuple[int, int]:
     """
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cores = sum(nodes)
-    if workers is not None and not 1 <= workers <= cores:
+    if workers is not None and workers > cores:
         raise UsageError(
-            "workers should be between 1 and {cores}, the number of cores; received {value!r}",
+            "workers should be between 1 and {cores}, the number of cores; received {value}",
             cores=cores,
             value=workers,
         )

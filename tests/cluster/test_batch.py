@@ -99,6 +99,8 @@ def test_calls_that_are_wrong(here, archive: Path, tmp_path: Path, model_folder:
 
     with pytest.raises(UsageError, match="part should be 1 or more; received 0"):
         run(part=0)
+    with pytest.raises(UsageError, match="workers should be 1 or more; received 0"):
+        run(workers=0)
     with pytest.raises(UsageError, match="top should be between 1 and 3"):
         run(top=4)
     with pytest.raises(ModelError, match="no such file or folder"):
