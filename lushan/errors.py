@@ -74,5 +74,9 @@ class BenchmarkError(LushanError):
     """A measurement would not mean what it says: do without what the message names."""
 
 
+class ClusterError(LushanError):
+    """Machines that work together fail: mend what the message names, and resume."""
+
+
 class MissingExtraError(LushanError, ImportError):
     """An optional dependency is not installed: install the extra that the message names."""

@@ -24,14 +24,14 @@ LAYERS = (
     {"quantization"},
     {"recognizer"},
     {"explain", "stream", "train"},
-    {"bench", "evaluation", "serve"},
+    {"bench", "cluster", "evaluation", "serve"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
 STRANGERS = (
     {"image", "reference"},
     {"explain", "stream", "train"},
-    {"bench", "evaluation", "serve"},
+    {"bench", "cluster", "evaluation", "serve"},
 )
 
 

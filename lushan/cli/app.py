@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lushan import __version__
+from lushan.cli.batch import batch
 from lushan.cli.bench import bench
 from lushan.cli.classify import classify
 from lushan.cli.evaluate import evaluate
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, explain, info, models, quantize, serve, train, watch):
+for verb in (batch, classify, evaluate, explain, info, models, quantize, serve, train, watch):
     app.command()(verb)
 app.add_typer(bench)
 

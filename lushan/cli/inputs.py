@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from lushan.errors import PictureError
 from lushan.image.files import find_pictures, is_file
-from lushan.image.sources import read_all, source_name
+from lushan.image.sources import NamedBytes, read_all, source_name
 
 STDIN = "-"
 
@@ -49,14 +49,6 @@ def expand(words: Iterable[str]) -> Iterator[Input]:
             yield Input(source_name(word), word)
 
 
-class _NamedBytes(io.BytesIO):
-    """Bytes of a picture with the name that messages call it by."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
 def _many(
     word: str, paths: Iterable[str], unreadable: Iterable[PictureError] = ()
 ) -> Iterator[Input]:
@@ -79,10 +71,10 @@ def _raise(error: PictureError) -> NoReturn:
 def _read_stdin() -> io.BytesIO:
     if sys.stdin is None:
         raise PictureError("{source}: standard input is closed", source=STDIN)
-    return _NamedBytes(read_all(sys.stdin.buffer, STDIN), STDIN)
+    return NamedBytes(read_all(sys.stdin.buffer, STDIN), STDIN)
 
 
 def _fetch(url: str) -> io.BytesIO:
     from lushan.cli.fetch import fetch  # most calls name no address: they start faster without
 
-    return _NamedBytes(fetch(url), url)
+    return NamedBytes(fetch(url), url)

@@ -18,11 +18,15 @@ SUFFIXES = frozenset(
 
 
 def find_pictures(
-    folder: Path, *, on_error: Callable[[PictureError], None] | None = None
+    folder: Path,
+    *,
+    suffixes: frozenset[str] = SUFFIXES,
+    on_error: Callable[[PictureError], None] | None = None,
 ) -> Iterator[Path]:
     """Yield the pictures below ``folder``, in order of their paths.
 
-    Told by their suffix; hidden files and folders are passed over, links to folders not followed.
+    Told by their suffix, one of ``suffixes`` in lower case; hidden files and folders are passed
+    over, links to folders not followed.
     ``on_error`` is told of a folder that cannot be read; without it, that is raised.
     """
 
@@ -40,7 +44,7 @@ def find_pictures(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(root, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and is_file(path):
+            if not name.startswith(".") and path.suffix.lower() in suffixes and is_file(path):
                 yield path
 
 

@@ -23,6 +23,14 @@ MAX_STREAM_BYTES = 1 << 30
 _CHUNK = 1 << 20
 
 
+class NamedBytes(BytesIO):
+    """The bytes of a picture with the name that messages call it by."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
 def source_name(source: object) -> str:
     """Return the name of ``source`` for messages: its path, its file name, or its kind in <>."""
     if isinstance(source, (str, os.PathLike)):
