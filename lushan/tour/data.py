@@ -13,6 +13,7 @@ from typing import Any
 from lushan.errors import UsageError
 from lushan.explain import Inspection
 from lushan.explain.drawing import HEAT
+from lushan.explain.votes import classifier_of
 from lushan.image.decode import Picture, PictureSource, decode
 from lushan.recognizer import Recognizer
 from lushan.tour import answer, maps, network, picture, variations
@@ -38,10 +39,7 @@ def page_data(recognizer: Recognizer, source: PictureSource | Picture) -> dict[s
         "colour": picture.colour_data(inspection, decoded),
     }
     del decoded, source
-    data |= _whole_network(inspection, best)
-    inspection.forget()
-    data |= _layers(inspection, best)
-    inspection.forget()
+    data |= _inside(inspection, best)
     data |= {
         "pixels": blob(inspection.pixels),
         "heat": [list(colour) for colour in HEAT],
@@ -60,33 +58,30 @@ def page_data(recognizer: Recognizer, source: PictureSource | Picture) -> dict[s
     return data
 
 
-def _whole_network(inspection: Inspection, best: int) -> dict[str, Any]:
-    """Return what reads values of all layers."""
-    return {
+def _inside(inspection: Inspection, best: int) -> dict[str, Any]:
+    """Return what reads values inside the network; the answer's own stay remembered."""
+    nodes = maps.shown_nodes(inspection)
+    shown_values = maps.wanted_values(inspection, nodes)
+    features = classifier_of(inspection)[0]
+    data: dict[str, Any] = {
         "weights": network.weights_data(inspection),
         "network": network.network_data(inspection),
-        "blocks": network.blocks_data(inspection),
-        "activations": network.activations_data(inspection),
         "collapse": network.collapse_data(inspection),
+        **network.walk(inspection, (*shown_values, features)),
         "training": network.training_data(inspection, best),
     }
-
-
-def _layers(inspection: Inspection, best: int) -> dict[str, Any]:
-    """Return the layers whose maps are shown, with their patterns."""
-    nodes = maps.shown_nodes(inspection)
-    inspection.values(maps.wanted_values(inspection, nodes))
     voters = answer.voters(inspection, best)
     layers = maps.layers_of(inspection, nodes, voters)
-    shown = [maps.layer_data(inspection, layer) for layer in layers]
-    pooling = maps.pooling_data(inspection, layers[0])
-    inspection.forget()
-    for layer, record in zip(layers, shown, strict=True):
+    inspection.forget(but=(*shown_values, features))
+    data["layers"] = [maps.layer_data(inspection, layer) for layer in layers]
+    data["pooling"] = maps.pooling_data(inspection, layers[0])
+    inspection.forget(but=(*nodes, features))
+    for layer, record in zip(layers, data["layers"], strict=True):
         try:
             record["patterns"] = maps.patterns(inspection, layer)
         except UsageError:  # defined for ReLU alone: the page says so
             record["patterns"] = None
-    return {"layers": shown, "pooling": pooling, "voters": voters}
+    return data
 
 
 def _preprocessing(inspection: Inspection) -> dict[str, Any]:

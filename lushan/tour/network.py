@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from lushan.errors import UsageError
 from lushan.explain import (
+    ActivationStatistics,
     Inspection,
+    ResidualBlock,
     activation_statistics,
     gradient_norms,
     residual_blocks,
 )
+from lushan.explain.activations import ACTIVATIONS
+from lushan.graph.ir import Graph, Node
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.summary import NetworkSummary, summarize
 from lushan.reference.convolution import convolution
@@ -20,6 +26,7 @@ from lushan.tour.encoding import blob, picture_url
 
 _KERNEL_SIDE = 28  # pixels of the drawing of one kernel
 _MOST_KERNELS = 128
+_TOGETHER = 4  # blocks whose values are held at a time
 
 
 def weights_data(inspection: Inspection) -> dict[str, Any]:
@@ -95,38 +102,77 @@ def _dense_stem(inspection: Inspection) -> int:
     return int(pixels) * height * width * channels
 
 
-def blocks_data(inspection: Inspection) -> list[dict[str, Any]]:
-    """Return the residual blocks in numbers; none for a plain network."""
-    return [
-        {
-            "node": block.node,
-            "branch": block.branch_norm,
-            "shortcut": block.shortcut_norm,
-            "sum": block.sum_norm,
-            "cosine": block.cosine,
-            "share": block.branch_share,
-        }
-        for block in residual_blocks(inspection)
-    ]
+def walk(inspection: Inspection, retained: Collection[str]) -> dict[str, Any]:
+    """Return the residual blocks and activations in numbers, looked at from the input on.
+
+    A few blocks at a time, for their values are large; ``retained`` ones, and what the gradient
+    will need, stay remembered.
+    """
+    blocks: list[dict[str, Any]] = []
+    activations: list[dict[str, Any]] = []
+    stay = {*retained, *(n.name for n in inspection.graph.nodes if n.operator in ACTIVATIONS)}
+    for nodes in _portions(inspection.graph):
+        names = [name for node in nodes for name in node.outputs]
+        sums = {node.name for node in nodes if node.operator == "add"}
+        looked_at = _looked_at(nodes)
+        inspection.values(
+            dict.fromkeys(
+                [name for node in nodes if node.name in sums for name in (*node.inputs, node.name)]
+                + [node.inputs[0] for node in nodes if node.name in looked_at]
+                + [name for name in names if name in stay]
+            )
+        )
+        blocks += map(_block, residual_blocks(inspection, sums))
+        activations += map(_activation, activation_statistics(inspection, looked_at))
+        inspection.forget(but=stay)
+    return {"blocks": blocks, "activations": activations}
 
 
-def activations_data(inspection: Inspection) -> list[dict[str, Any]]:
-    """Return what came into every activation: histogram, blocked, silent, saturated."""
-    return [
-        {
-            "node": found.node,
-            "operator": found.operator,
-            "elements": found.elements,
-            "channels": found.channels,
-            "blocked": found.blocked,
-            "silent": len(found.silent),
-            "saturated": found.saturated,
-            "counts": found.counts.tolist(),
-            "low": float(found.edges[0]),
-            "high": float(found.edges[-1]),
-        }
-        for found in activation_statistics(inspection)
-    ]
+def _portions(graph: Graph) -> Iterator[list[Node]]:
+    """Yield the nodes in order, a few blocks of one stage at a time."""
+
+    def place(node: Node) -> tuple[str, int]:
+        stage, _, rest = node.name.partition(".")
+        return (stage, int(rest.partition(".")[0]) // _TOGETHER) if rest else ("", 0)
+
+    for _, nodes in groupby(graph.nodes, place):
+        yield list(nodes)
+
+
+def _looked_at(nodes: Sequence[Node]) -> set[str]:
+    """Return the activations that are shown: after the stem and every sum; without sums, all.
+
+    To see what comes into the others an engine would have to compile other kernels.
+    """
+    activations = [node for node in nodes if node.operator in ACTIVATIONS]
+    sums = {node.name for node in nodes if node.operator == "add"}
+    return {node.name for node in activations if not sums or node.inputs[0] in sums}
+
+
+def _block(block: ResidualBlock) -> dict[str, Any]:
+    return {
+        "node": block.node,
+        "branch": block.branch_norm,
+        "shortcut": block.shortcut_norm,
+        "sum": block.sum_norm,
+        "cosine": block.cosine,
+        "share": block.branch_share,
+    }
+
+
+def _activation(found: ActivationStatistics) -> dict[str, Any]:
+    return {
+        "node": found.node,
+        "operator": found.operator,
+        "elements": found.elements,
+        "channels": found.channels,
+        "blocked": found.blocked,
+        "silent": len(found.silent),
+        "saturated": found.saturated,
+        "counts": found.counts.tolist(),
+        "low": float(found.edges[0]),
+        "high": float(found.edges[-1]),
+    }
 
 
 def collapse_data(inspection: Inspection) -> dict[str, Any] | None:
