@@ -20,7 +20,12 @@ from lushan.explain.gradients import gradient_norms
 from lushan.explain.inspection import Inspection
 from lushan.explain.occlusions import Occlusion, occlusion
 from lushan.explain.precision import compare_precision
-from lushan.explain.projections import Projection, deconvnet, guided_backpropagation
+from lushan.explain.projections import (
+    Projection,
+    deconvnet,
+    deconvnet_layers,
+    guided_backpropagation,
+)
 from lushan.explain.receptive_fields import ReceptiveField, receptive_field
 from lushan.explain.recipes import Recipe, recipe
 from lushan.explain.residuals import ResidualBlock, residual_blocks
@@ -44,6 +49,7 @@ __all__ = [
     "compare_precision",
     "contributions",
     "deconvnet",
+    "deconvnet_layers",
     "feature_maps",
     "gradcam",
     "gradient_norms",

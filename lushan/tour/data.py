@@ -76,11 +76,12 @@ def _inside(inspection: Inspection, best: int) -> dict[str, Any]:
     data["layers"] = [maps.layer_data(inspection, layer) for layer in layers]
     data["pooling"] = maps.pooling_data(inspection, layers[0])
     inspection.forget(but=(*nodes, features))
-    for layer, record in zip(layers, data["layers"], strict=True):
-        try:
-            record["patterns"] = maps.patterns(inspection, layer)
-        except UsageError:  # defined for ReLU alone: the page says so
-            record["patterns"] = None
+    try:
+        patterns = maps.patterns(inspection, layers)
+    except UsageError:  # defined for ReLU alone: the page says so
+        patterns = {}
+    for record in data["layers"]:
+        record["patterns"] = patterns.get(record["node"])
     return data
 
 

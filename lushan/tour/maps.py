@@ -16,7 +16,7 @@ import numpy as np
 from lushan.explain import (
     Inspection,
     Recipe,
-    deconvnet,
+    deconvnet_layers,
     pooling_switches,
     receptive_field,
     recipe,
@@ -185,19 +185,21 @@ def _overviews(maps: Any, channels: Sequence[int]) -> list[str]:
     return pictures
 
 
-def patterns(inspection: Inspection, layer: Layer) -> list[str]:
+def patterns(inspection: Inspection, layers: Sequence[Layer]) -> dict[str, list[str]]:
     """Return the deconvnet patterns of the strongest channels, cut to what they see, as pictures.
 
-    Raises UsageError for a network with another activation than ReLU.
+    By layer. Raises UsageError for a network with another activation than ReLU.
     """
-    found = deconvnet(
-        inspection, layer.node, [channel.channel for channel in layer.channels[:CHANNELS]]
-    )
-    pictures = []
-    for projection in found:
-        top, left, bottom, right = projection.box
-        picture = pattern_picture(projection.pattern[top:bottom, left:right], least=1)
-        pictures.append(picture_url(_shrunk(picture)))
+    asked = {
+        layer.node: [channel.channel for channel in layer.channels[:CHANNELS]] for layer in layers
+    }
+    pictures: dict[str, list[str]] = {}
+    for node, found in deconvnet_layers(inspection, asked).items():
+        pictures[node] = []
+        for projection in found:
+            top, left, bottom, right = projection.box
+            picture = pattern_picture(projection.pattern[top:bottom, left:right], least=1)
+            pictures[node].append(picture_url(_shrunk(picture)))
     return pictures
 
 
