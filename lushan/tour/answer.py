@@ -16,7 +16,7 @@ from lushan.tour.encoding import blob
 TOP = 5
 VOTERS = 12
 _CATS = range(281, 288)  # tabby to lynx, in ImageNet's order
-_POSITIONS = 7  # covering squares along a side
+_POSITIONS = 6  # covering squares along a side
 
 
 def best_classes(inspection: Inspection) -> list[int]:
@@ -59,28 +59,32 @@ def scores_data(inspection: Inspection) -> dict[str, Any]:
 
 
 def places_data(inspection: Inspection, best: int) -> dict[str, Any]:
-    """Return where in the picture the class ``best`` was seen: CAM, or Grad-CAM, and occlusion."""
+    """Return where in the picture the class ``best`` was seen: CAM, or else Grad-CAM."""
     try:
         found, exact = cam(inspection, best), True
     except UsageError:
         found, exact = gradcam(inspection, best), False
-    size = max(1, -(-min(inspection.size) // _POSITIONS))
-    covered = occlusion(inspection, best, size=size, stride=size)
     return {
         "class": best,
         "cam": blob(found.values.astype(np.float32)),
         "cam_sum": float(found.values.sum()),
         "exact": exact,
         "node": found.node,
-        "occlusion": {
-            "size": list(covered.size),
-            "rows": list(covered.rows),
-            "columns": list(covered.columns),
-            "scores": blob(covered.scores.astype(np.float32)),
-            "probabilities": blob(covered.probabilities.astype(np.float32)),
-            "score": covered.score,
-            "probability": covered.probability,
-        },
+    }
+
+
+def covered_data(inspection: Inspection, best: int) -> dict[str, Any]:
+    """Return what covering each square of a grid costs the class ``best``."""
+    size = max(1, -(-min(inspection.size) // _POSITIONS))
+    covered = occlusion(inspection, best, size=size, stride=size)
+    return {
+        "size": list(covered.size),
+        "rows": list(covered.rows),
+        "columns": list(covered.columns),
+        "scores": blob(covered.scores.astype(np.float32)),
+        "probabilities": blob(covered.probabilities.astype(np.float32)),
+        "score": covered.score,
+        "probability": covered.probability,
     }
 
 

@@ -45,6 +45,7 @@ def page_data(recognizer: Recognizer, source: PictureSource | Picture) -> dict[s
         "heat": [list(colour) for colour in HEAT],
         "preprocessing": _preprocessing(inspection),
         "variations": variations.variations(inspection, len(classes)),
+        "covered": answer.covered_data(inspection, best),
         "votes": answer.votes_data(inspection, classes),
         "softmax": answer.scores_data(inspection),
         "places": answer.places_data(inspection, best),

@@ -28,7 +28,7 @@ from lushan.models.resnet_graph import INPUT
 from lushan.tour.encoding import Pixels, blob, picture_url
 
 STEM = "relu"
-CHANNELS = 8  # of each layer
+CHANNELS = 6  # of each layer
 MOST_STAGES = 6
 _MOST_CELLS = 112 * 112  # of one map
 _MOST_BYTES = 56 * 56 * 64 * 4  # of the value that a layer is computed from

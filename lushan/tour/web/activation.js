@@ -146,6 +146,6 @@ function poolCell(pooling, stem, { k, row, column }) {
 function globalView() {
   const layer = data.layers[data.layers.length - 1];
   const features = numbers(data.votes.features);
-  return el("div", { class: "channels" }, layer.channels.slice(0, 8).map((channel, k) =>
+  return el("div", { class: "channels" }, layer.channels.slice(0, SHOWN).map((channel, k) =>
     el("figure", { class: "channel" }, mapCanvas(layer, k), el("figcaption", {}, `#${channel.channel} → ${short(features[channel.channel], 4)}`))));
 }

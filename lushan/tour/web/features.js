@@ -1,5 +1,7 @@
 // Chapter 6: every layer's strongest channels, and what they answered to.
 
+const SHOWN = data.layers[0].channels.length; // of each layer; the last has the voters too
+
 chapter(6, "features", (section) => {
   const sizes = [3, ...data.layers.map((layer) => layer.shape[2])];
   section.append(paragraph("features.text", { channels: sizes.join(" → ") }), paragraph("features.how"));
@@ -8,7 +10,7 @@ chapter(6, "features", (section) => {
 });
 
 function layerView(layer) {
-  const strongest = layer.channels.slice(0, 8);
+  const strongest = layer.channels.slice(0, SHOWN);
   return el("section", { class: "layer", "data-node": layer.node },
     el("h3", {}, layer.node, " ", el("small", {}, shape(layer.shape), " · ", said("span", "features.sees", { field: shape(layer.field) }))),
     el("div", { class: "channels" }, strongest.map((channel, k) => channelCard(layer, channel, k))));

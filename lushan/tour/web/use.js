@@ -118,7 +118,7 @@ function whereView() {
   const target = canvas(1, 1, { class: "where" });
   const readout = el("p", { class: "readout" });
   const holder = el("div", { class: "over" }, target);
-  const { occlusion } = places;
+  const occlusion = data.covered;
   const grid = numbers(occlusion.scores);
   const columns = occlusion.columns.length;
   const kinds = {
