@@ -17,6 +17,7 @@ from lushan.explain.votes import classifier_of
 from lushan.image.decode import Picture, PictureSource, decode
 from lushan.recognizer import Recognizer
 from lushan.tour import answer, maps, network, picture, variations
+from lushan.tour.card import card_data
 from lushan.tour.encoding import blob
 
 
@@ -69,7 +70,8 @@ def _inside(inspection: Inspection, best: int) -> dict[str, Any]:
         "network": network.network_data(inspection),
         "collapse": network.collapse_data(inspection),
         **network.walk(inspection, (*shown_values, features)),
-        "training": network.training_data(inspection, best),
+        "gradients": network.gradients_data(inspection, best),
+        "training": card_data(inspection.model),
     }
     voters = answer.voters(inspection, best)
     layers = maps.layers_of(inspection, nodes, voters)

@@ -213,38 +213,7 @@ def collapse_data(inspection: Inspection) -> dict[str, Any] | None:
     }
 
 
-def training_data(inspection: Inspection, best: int) -> dict[str, Any]:
-    """Return what the model says of its training, and the gradient of this picture by block."""
-    extra = inspection.model.config.extra
-    evaluation = extra.get("evaluation")
-    return {
-        "evaluation": evaluation if _is_evaluation(evaluation) else None,
-        "card": _card(inspection),
-        "gradients": _gradients(inspection, best),
-    }
-
-
-def _is_evaluation(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(isinstance(value.get(key), int) for key in ("images", "top1", "top5"))
-        and value["images"] > 0
-    )
-
-
-def _card(inspection: Inspection) -> dict[str, Any]:
-    """Return the keys of the training that a config.json of ``lushan train`` has."""
-    extra = inspection.model.config.extra
-    known = {key: extra[key] for key in ("training", "recipe") if isinstance(extra.get(key), dict)}
-    return {
-        str(key): value
-        for part in known.values()
-        for key, value in part.items()
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool)
-    }
-
-
-def _gradients(inspection: Inspection, best: int) -> list[dict[str, Any]]:
+def gradients_data(inspection: Inspection, best: int) -> list[dict[str, Any]]:
     """Return the norm of the loss's gradient at the end of each block, from the picture up."""
     ends: dict[str, str] = {}
     for name in inspection.nodes:

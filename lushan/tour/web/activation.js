@@ -18,7 +18,7 @@ function curvesView() {
     const drawing = svg("svg", { viewBox: "-4 -2.2 8 4.4" });
     const points = (f) => Array.from({ length: 81 }, (_, i) => {
       const x = -4 + i / 10;
-      return `${x},${Math.max(-2.2, -f(x))}`;
+      return `${x},${-f(x)}`;
     }).join(" ");
     const slope = (x) => (curve(x + 1e-4) - curve(x - 1e-4)) / 2e-4;
     drawing.append(svg("path", { d: "M-4 0H4M0 -2.2V2.2", class: "axes" }),
@@ -62,10 +62,10 @@ function collapseView() {
 // --- chapter 10 ----------------------------------------------------------------------------------
 
 chapter(10, "pooling", (section) => {
-  section.append(paragraph("pooling.text"));
   const { pooling } = data;
+  section.append(paragraph("pooling.text"));
   if (pooling) {
-    section.append(poolingView(pooling), paragraph("pooling.moved", { before: percent(pooling.moved[0]), after: percent(pooling.moved[1]) }));
+    section.append(paragraph("pooling.here", { kernel: shape(pooling.kernel), stride: pooling.stride[0] }), poolingView(pooling), paragraph("pooling.moved", { before: percent(pooling.moved[0]), after: percent(pooling.moved[1]) }));
   } else section.append(paragraph("pooling.none"));
   section.append(said("h3", "pooling.global"), paragraph("pooling.global.text", { node: data.votes.node }), globalView(),
     truth("pooling.truth"), paragraph("pooling.changes"), variationCards("moved"));

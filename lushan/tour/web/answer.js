@@ -8,7 +8,7 @@ chapter(11, "votes", (section) => {
     votesView(), truth("votes.truth.features", { features: whole(features), classes: whole(classes) }),
     truth("votes.truth.share", { share: percent(data.network.classifier_parameters / data.network.parameters) }),
     said("h3", "votes.everywhere"), paragraph("votes.everywhere.text", {
-      weights: (data.network.dense_stem / 1e9).toFixed(1), gigabytes: whole(data.network.dense_stem * 4 / 1e9),
+      weights: (data.network.dense_stem / 1e9).toFixed(1), yi: whole(data.network.dense_stem / 1e8), gigabytes: whole(data.network.dense_stem * 4 / 1e9),
     }));
 });
 

@@ -41,7 +41,7 @@ function lumaLine() {
 
 function planesView() {
   const [height, width] = data.preprocessing.size;
-  const shown = (source, [across, down], key) => el("figure", { style: `flex:${across / width} ${across / width} 0` },
+  const shown = (source, [across, down], key) => el("figure", { style: `flex:0 1 ${(31 * across) / width}%` },
     sayAttribute(el("img", { src: source, class: "pixelated" }), "alt", key), said("figcaption", key), el("small", {}, `${across}×${down}`));
   return el("div", { class: "samplings" }, data.colour.planes.map((one) => el("div", { class: "sampling" },
     el("h4", {}, one.sampling),

@@ -24,7 +24,7 @@ function tell(event) {
 // Returns the text for a key, with {names} filled in. Values may be functions: asked anew each time.
 function t(key, values = {}) {
   const text = texts[state.language][key] ?? `⟨${key}⟩`;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+  return text.replaceAll(" %", "\u00a0%").replace(/\{(\w+)\}/g, (whole, name) => {
     const value = values[name];
     if (value === undefined) return whole;
     return typeof value === "function" ? value() : value;
@@ -114,7 +114,7 @@ function labelled(tag, index, attributes = {}) {
 function percent(part) {
   const hundred = 100 * part;
   const digits = hundred >= 99.95 || hundred < 0.005 ? 0 : hundred >= 10 ? 1 : 2;
-  return hundred > 0 && hundred < 0.005 ? "< 0.01 %" : `${hundred.toFixed(digits)} %`;
+  return hundred > 0 && hundred < 0.005 ? "<\u00a00.01\u00a0%" : `${hundred.toFixed(digits)}\u00a0%`;
 }
 
 function whole(number) {

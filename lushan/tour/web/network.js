@@ -5,7 +5,7 @@ chapter(7, "network", (section) => {
   const key = network.shortcut === "none" ? "network.plain" : "network.counts";
   section.append(paragraph(key, {
     weighted: network.weighted_layers, projections: network.projections, parameters: whole(network.parameters),
-    macs: (network.multiply_accumulates / 1e9).toFixed(2), convolutions: network.weighted_layers - 1,
+    macs: short(network.multiply_accumulates / 1e9, 3), yi: short(network.multiply_accumulates / 1e8, 3), convolutions: network.weighted_layers - 1,
   }), el("figure", { class: "chart" }, mountain(), said("figcaption", "network.mountain")), stagesTable(),
   paragraph("network.family"), truth("network.truth"));
 });

@@ -161,6 +161,15 @@ function addressOf(layout, n, h, w, c) {
   return index.reduce((sum, at, axis) => sum + at * layout.strides[axis], 0);
 }
 
+// Returns the formula of an address with the numbers of the red value put in.
+function substituted(layout, n, h, w) {
+  const [H, W] = data.preprocessing.size;
+  if (layout.name === "HWC") return `(${h}·${W} + ${w})·3 + 0`;
+  if (layout.name === "NHWC") return `((${n}·${H} + ${h})·${W} + ${w})·3 + 0`;
+  if (layout.name === "NCHW") return `((${n}·3 + 0)·${H} + ${h})·${W} + ${w}`;
+  return `((${n}·1 + 0)·${H} + ${h})·${W}·${layout.block} + ${w}·${layout.block} + 0`;
+}
+
 // Returns what lies at an address: [n, h, w, c]; c may be padding of a block.
 function atAddress(layout, address) {
   const index = layout.strides.map((stride, axis) => Math.floor(address / stride) % layout.shape[axis]);
@@ -177,7 +186,7 @@ function layoutView(layout) {
     const [h, w] = state.pixel;
     const n = layout.name === "HWC" ? 0 : 1;
     const places = [0, 1, 2].map((c) => addressOf(layout, n, h, w, c));
-    formula.textContent = `R ${whole(places[0])} · G ${whole(places[1])} · B ${whole(places[2])}`;
+    formula.textContent = `${substituted(layout, n, h, w)} = ${places[0]}     R ${places[0]} · G ${places[1]} · B ${places[2]}`;
     formula.setAttribute("data-addresses", places.join(","));
     strip.replaceChildren(...memory(layout, places[0]));
   });

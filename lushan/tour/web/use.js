@@ -10,13 +10,12 @@ chapter(13, "training", (section) => {
       part1: percent(top1 / images), part5: percent(top5 / images),
     }));
   } else section.append(paragraph("training.unknown", { model: model.name }));
-  const card = Object.entries(training.card);
-  if (card.length) section.append(table([said("span", "training.setting"), said("span", "training.value")], card.map(([key, value]) => [key, String(value)])));
+  if (training.rows.length) section.append(paragraph("training.card"), table([said("span", "training.setting"), said("span", "training.value")], training.rows, { class: "card-table" }));
   section.append(said("h3", "gradient.title"), paragraph("gradient.text"), gradientsView(), paragraph("gradient.read"));
 });
 
 function gradientsView() {
-  const found = data.training.gradients;
+  const found = data.gradients;
   const norms = found.map((one) => one.norm).filter((norm) => norm > 0);
   if (!norms.length) return paragraph("gradient.none");
   const most = Math.log10(Math.max(...norms));
@@ -105,7 +104,7 @@ chapter(15, "use", (section) => {
     figureOf("use.memory", bytes(data.network.weight_bytes).split(" = ").pop())),
   said("p", "use.machine", { threads: time.threads, engine: time.engine }, { class: "note" }),
   said("h3", "where.title"), paragraph("where.text"), whereView(),
-  paragraph(places.exact ? "where.sum" : "where.gradcam", { sum: short(places.cam_sum, 6), node: places.node }), paragraph("use.live"));
+  paragraph(places.exact ? "where.sum" : "where.gradcam", { sum: short(places.cam_sum, 6), node: places.node }), paragraph("use.live", { times: short((data.picture.width * data.picture.height) / (data.preprocessing.size[0] * data.preprocessing.size[1]), 3), rate: whole(1 / time.network) }));
 });
 
 function figureOf(key, text) {
@@ -156,7 +155,7 @@ function heatOver(target, heat, width, height, smooth) {
   const mask = map.getContext("2d");
   const image = mask.getImageData(0, 0, width, height);
   const most = range(heat)[1] || 1;
-  heat.forEach((value, i) => { image.data[4 * i + 3] = Math.round(210 * Math.sqrt(Math.max(0, value) / most)); });
+  heat.forEach((value, i) => { image.data[4 * i + 3] = Math.round(190 * Math.sqrt(Math.max(0, value) / most)); });
   mask.putImageData(image, 0, 0);
   context.imageSmoothingEnabled = smooth;
   context.imageSmoothingQuality = "high";
