@@ -24,6 +24,7 @@ LAYERS = (
     {"quantization"},
     {"recognizer"},
     {"explain", "stream", "train"},
+    {"tour"},
     {"bench", "cluster", "evaluation", "serve"},
     {"cli"},
 )
@@ -31,6 +32,7 @@ LAYERS = (
 STRANGERS = (
     {"image", "reference"},
     {"explain", "stream", "train"},
+    {"tour", "stream", "train"},
     {"bench", "cluster", "evaluation", "serve"},
 )
 

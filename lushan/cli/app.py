@@ -21,6 +21,7 @@ from lushan.cli.options import chosen_language, report
 from lushan.cli.quantize import quantize
 from lushan.cli.serve import serve
 from lushan.cli.streams import discard_output, prepare_streams
+from lushan.cli.tour import tour
 from lushan.cli.train import train
 from lushan.cli.watch import watch
 from lushan.errors import LushanError
@@ -34,7 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (batch, classify, evaluate, explain, info, models, quantize, serve, train, watch):
+for verb in (
+    *(batch, classify, evaluate, explain, info, models),
+    *(quantize, serve, tour, train, watch),
+):
     app.command()(verb)
 app.add_typer(bench)
 

@@ -7,6 +7,7 @@ slope is below a hundredth of its greatest: there almost no gradient passes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +41,18 @@ class ActivationStatistics:
     edges: npt.NDArray[np.float64]
 
 
-def activation_statistics(inspection: Inspection) -> list[ActivationStatistics]:
-    """Return the statistics of every activation of the network, in order."""
-    nodes = [node for node in inspection.graph.nodes if node.operator in ACTIVATIONS]
+def activation_statistics(
+    inspection: Inspection, among: Collection[str] | None = None
+) -> list[ActivationStatistics]:
+    """Return the statistics of every activation of the network, in order.
+
+    ``among`` limits them to nodes of these names.
+    """
+    nodes = [
+        node
+        for node in inspection.graph.nodes
+        if node.operator in ACTIVATIONS and (among is None or node.name in among)
+    ]
     inspection.values(name for node in nodes for name in (node.inputs[0], node.name))
     return [
         _statistics(

@@ -20,7 +20,7 @@ from lushan.errors import UsageError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
 from lushan.graph.verify import infer_types
-from lushan.image.decode import PictureSource, decode
+from lushan.image.decode import Picture, PictureSource, decode
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import Model
 from lushan.passes.fold_batch_norm import fold_batch_norm
@@ -33,14 +33,14 @@ FloatArray = npt.NDArray[np.float32]
 class Inspection:
     """What a recognizer makes of one picture, value by value.
 
-    ``source`` is what ``Recognizer.classify`` takes. ``pixels`` is what the network sees of it,
-    uint8 [H, W, 3]; ``input`` the same normalised, float32 [1, H, W, 3]; ``scores`` float32
-    [classes]. Values are remembered once they were asked for. Raises PictureError for a picture
-    that cannot be read, and UsageError for an int8 model: its values are bytes. ``nodes`` are the
-    names of all values that nodes define, in order.
+    ``source`` is what ``Recognizer.classify`` takes, or a decoded picture. ``pixels`` is what the
+    network sees of it, uint8 [H, W, 3]; ``input`` the same normalised, float32 [1, H, W, 3];
+    ``scores`` float32 [classes]. Values are remembered once they were asked for. Raises
+    PictureError for a picture that cannot be read, and UsageError for an int8 model: its values are
+    bytes. ``nodes`` are the names of all values that nodes define, in order.
     """
 
-    def __init__(self, recognizer: Recognizer, source: PictureSource) -> None:
+    def __init__(self, recognizer: Recognizer, source: PictureSource | Picture) -> None:
         model = recognizer.model
         if model.precision != "float32":
             raise UsageError(
@@ -48,7 +48,7 @@ class Inspection:
                 "it was made from",
                 model=model.name,
             )
-        picture = decode(source)
+        picture = source if isinstance(source, Picture) else decode(source)
         self.recognizer = recognizer
         self.report = picture.report
         self.pixels: npt.NDArray[np.uint8] = model.preprocessing.pixels(picture)
@@ -94,8 +94,9 @@ class Inspection:
     def values(self, names: Iterable[str]) -> dict[str, FloatArray]:
         """Return values by name, each [H, W, C] or, after global pooling, [C].
 
-        Those that are not known yet come from one run together, so ask for many at once. Raises
-        UsageError for a name that the graph does not have, with the nearest that it has.
+        Those that are not known yet come from one run together, which begins at those that are: so
+        ask for many at once, and for large networks stage by stage. Raises UsageError for a name
+        that the graph does not have, with the nearest that it has.
         """
         wanted = list(dict.fromkeys(names))
         for name in wanted:
@@ -104,22 +105,32 @@ class Inspection:
         raw = [self.graph.node(name) for name in missing if name in self._absorbed]
         kept = {*missing, *(node.inputs[0] for node in raw)} - {*self._values, *self._absorbed}
         if kept:
-            found = self.run(self._until(kept), self.model.weights, {INPUT: self.input}, kept)
+            graph = self._towards(kept)
+            known = {value.name: self._values[value.name][None] for value in graph.inputs}
+            found = self.run(graph, self.model.weights, known, kept)
             self._values.update((name, found[name][0]) for name in kept)
         if raw:
             self._values.update(self._convolve(raw))
         return {name: self._values[name] for name in wanted}
 
-    def _until(self, names: Collection[str]) -> Graph:
-        """Return the graph as far as the last of ``names``: what comes after costs weights."""
-        graph = self.graph
-        last = max(
-            n for n, node in enumerate(graph.nodes) if not set(names).isdisjoint(node.outputs)
-        )
-        nodes = graph.nodes[: last + 1]
+    def _towards(self, names: Collection[str]) -> Graph:
+        """Return the part of the graph that leads from what is known to ``names``."""
+        known = self._values.keys() - self._absorbed
+        wanted, nodes = set(names), []
+        for node in reversed(self.graph.nodes):
+            if wanted.isdisjoint(node.outputs):
+                continue
+            nodes.append(node)
+            wanted.update(name for name in node.inputs if name not in known)
+        nodes.reverse()
         used = {name for node in nodes for name in node.inputs}
-        parameters = tuple(value for value in graph.parameters if value.name in used)
-        return Graph(graph.inputs, parameters, nodes, nodes[-1].outputs)
+        inputs = tuple(
+            Value(name, TensorType((*[None] * array.ndim, array.shape[-1])))
+            for name, array in self._values.items()
+            if name in used and name in known
+        )
+        parameters = tuple(value for value in self.graph.parameters if value.name in used)
+        return Graph(inputs, parameters, tuple(nodes), nodes[-1].outputs)
 
     def _convolve(self, nodes: Sequence[Node]) -> dict[str, FloatArray]:
         """Run convolutions that folding absorbs, each for itself, on what comes in there."""
@@ -142,9 +153,13 @@ class Inspection:
         """Return one value, [H, W, C] or [C]; see ``values``."""
         return self.values([name])[name]
 
-    def forget(self) -> None:
-        """Let the values go that are remembered; they are computed again when asked for."""
-        self._values = {INPUT: self.input[0]}
+    def forget(self, *, but: Collection[str] = ()) -> None:
+        """Let the values go that are remembered, ``but`` these; others are computed when asked for.
+
+        A name in ``but`` that is not remembered is passed over.
+        """
+        kept = {name: self._values[name] for name in but if name in self._values}
+        self._values = {INPUT: self.input[0], **kept}
 
     def run(
         self,

@@ -12,10 +12,10 @@ them gets the sum of what they send back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from lushan.models.resnet_graph import INPUT
 
 Place: TypeAlias = "tuple[int, int] | Literal['strongest', 'all']"
 
+_LARGEST_JOINT = 28 * 28 * 512  # numbers of a value where signals of several layers meet
 _BATCH_BYTES = 128 * 2**20  # of signals on their way, with the values recorded for them
 
 
@@ -71,9 +72,66 @@ def guided_backpropagation(
     return _projections(inspection, node, channels, at, "guided")
 
 
+def deconvnet_layers(
+    inspection: Inspection, layers: Mapping[str, Sequence[int]]
+) -> dict[str, list[Projection]]:
+    """Return what ``deconvnet`` does for the channels of several layers, by layer, in one go.
+
+    Signals of a later layer join those of the one before it where they pass it, so its weights are
+    on the way once, and only a part of them at a time. That is for layers that everything before
+    them passes through, like the ends of blocks, and whose maps are not large: others go their own
+    way. Raises as ``deconvnet`` does.
+    """
+    order = [name for name in inspection.nodes if name in layers]
+    found: dict[str, list[Projection]] = {}
+    waiting: list[_Start] = []  # whose signals have arrived where the next ones start
+    arrived: list[FloatArray] = []
+    for place in reversed(range(len(order))):
+        source = order[place]
+        start = _start(inspection, source, layers[source], "strongest", "deconvnet")
+        waiting.append(start)
+        arrived.append(start.signals)
+        before = order[place - 1] if place else INPUT
+        joins = before != INPUT and prod(inspection.shape(before)) <= _LARGEST_JOINT
+        target = before if joins and passes_through(inspection, before, source) else INPUT
+        signals = np.concatenate(arrived)
+        arrived = [send_back(inspection, source, target, signals, "deconvnet")]
+        if target == INPUT:
+            patterns = iter(arrived.pop())
+            found.update((one.node, _named(inspection, one, patterns)) for one in waiting)
+            waiting = []
+    return found
+
+
+def passes_through(inspection: Inspection, earlier: str, later: str) -> bool:
+    """Return whether every way from the input to ``later`` leads through ``earlier``."""
+    wanted = {later}
+    for node in reversed(inspection.graph.nodes):
+        if not wanted.isdisjoint(node.outputs) and earlier not in node.outputs:
+            wanted.update(node.inputs)
+    return INPUT not in wanted
+
+
 def _projections(
     inspection: Inspection, node: str, channels: Sequence[int], at: Place, rule: str
 ) -> list[Projection]:
+    start = _start(inspection, node, channels, at, rule)
+    patterns = send_back(inspection, node, INPUT, start.signals, rule)
+    return _named(inspection, start, iter(patterns))
+
+
+class _Start(NamedTuple):
+    """The signals [K, …] that begin at a node: of which channels, and at which places."""
+
+    node: str
+    channels: Sequence[int]
+    places: Sequence[tuple[int, int] | None]
+    signals: FloatArray
+
+
+def _start(
+    inspection: Inspection, node: str, channels: Sequence[int], at: Place, rule: str
+) -> _Start:
     inspection.check_node(node)
     for channel in channels:
         inspection.check_channel(node, channel)
@@ -86,24 +144,30 @@ def _projections(
     for signal, channel, place in zip(signals, channels, places, strict=True):
         start = (*place, channel) if place else (..., channel)
         signal[start] = value[start] if rule == "deconvnet" else 1
-    field = receptive_field(inspection.graph, node)
-    patterns = send_back(inspection, node, INPUT, signals, rule)
-    boxes = [
-        field.box(*place, inspection.size) if place else (0, 0, *inspection.size)
-        for place in places
-    ]
-    return [
-        Projection(
-            node=node,
-            channel=channel,
-            row=place[0] if place else None,
-            column=place[1] if place else None,
-            activation=float(value[place][channel] if place else value[..., channel].max()),
-            pattern=_only(box, pattern),
-            box=box,
+    return _Start(node, channels, places, signals)
+
+
+def _named(
+    inspection: Inspection, start: _Start, patterns: Iterator[FloatArray]
+) -> list[Projection]:
+    """Take one pattern for each signal of ``start`` and say what it is."""
+    value = inspection.value(start.node)
+    field = receptive_field(inspection.graph, start.node)
+    found = []
+    for channel, place in zip(start.channels, start.places, strict=True):
+        box = field.box(*place, inspection.size) if place else (0, 0, *inspection.size)
+        found.append(
+            Projection(
+                node=start.node,
+                channel=channel,
+                row=place[0] if place else None,
+                column=place[1] if place else None,
+                activation=float(value[place][channel] if place else value[..., channel].max()),
+                pattern=_only(box, next(patterns)),
+                box=box,
+            )
         )
-        for channel, place, pattern, box in zip(channels, places, patterns, boxes, strict=True)
-    ]
+    return found
 
 
 def _only(box: Box, pattern: FloatArray) -> FloatArray:
@@ -132,6 +196,23 @@ def send_back(
 
     ``rule`` is one of ``way_back.RULES``.
     """
+    return carry_back(inspection, source, target, signals, rule)[target]
+
+
+def carry_back(
+    inspection: Inspection,
+    source: str,
+    target: str,
+    signals: FloatArray,
+    rule: str,
+    *,
+    along: Sequence[str] = (),
+) -> dict[str, FloatArray]:
+    """Send signals [K, …] back as ``send_back`` does, and look at them on the way.
+
+    Returns what arrives at ``target`` and at each value named in ``along``, float32 [K, …]; those
+    of which nothing arrives are left out.
+    """
     back = way_back(
         inspection.graph,
         inspection.model.weights,
@@ -140,22 +221,32 @@ def send_back(
         shapes={INPUT: inspection.input.shape},
         rule=rule,
     )
+    looked_at = {name: back.arrivals[name] for name in along if name in back.arrivals}
     recorded = inspection.values(back.recorded)
     elements = sum(value.size for value in recorded.values())
     # Some four values of the largest size are on their way at a time.
     elements += 4 * max(prod(inspection.shape(name)) for name in inspection.nodes)
     most = max(1, _BATCH_BYTES // (4 * elements))
     recognizer = inspection.recognizer
-    program = ENGINES[recognizer.engine](back.graph, back.weights, threads=recognizer.threads)
+    kept = tuple(dict.fromkeys(name for name in looked_at.values() if name != SIGNAL))
+    program = ENGINES[recognizer.engine](
+        back.graph, back.weights, keep=kept, threads=recognizer.threads
+    )
+    wanted = {**looked_at, target: back.output}
+    parts: dict[str, list[FloatArray]] = {name: [] for name in wanted}
     try:
-        parts = []
         for start in range(0, len(signals), most):
             part = signals[start : start + most]
             inputs = {
                 name: np.broadcast_to(value, (len(part), *value.shape))
                 for name, value in recorded.items()
             }
-            parts.append(program({SIGNAL: part, **inputs})[back.output])
+            found = {SIGNAL: part, **program({SIGNAL: part, **inputs})}
+            for name, arrived in wanted.items():
+                parts[name].append(found[arrived])
     finally:
         program.close()
-    return np.concatenate([np.zeros((0, *inspection.shape(target)), np.float32), *parts])
+    return {
+        name: np.concatenate([np.zeros((0, *inspection.shape(name)), np.float32), *arrays])
+        for name, arrays in parts.items()
+    }

@@ -8,6 +8,7 @@ the branch is ⟨branch, sum⟩ / ⟨sum, sum⟩, so that both parts make 1.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +38,18 @@ class ResidualBlock:
         return 1 - self.branch_share
 
 
-def residual_blocks(inspection: Inspection) -> list[ResidualBlock]:
-    """Return every residual sum of the network in order; none for a plain network."""
-    sums = [node for node in inspection.graph.nodes if node.operator == "add"]
+def residual_blocks(
+    inspection: Inspection, among: Collection[str] | None = None
+) -> list[ResidualBlock]:
+    """Return every residual sum of the network in order; none for a plain network.
+
+    ``among`` limits them to nodes of these names.
+    """
+    sums = [
+        node
+        for node in inspection.graph.nodes
+        if node.operator == "add" and (among is None or node.name in among)
+    ]
     inspection.values(name for node in sums for name in (*node.inputs, node.name))
     blocks = []
     for node in sums:
