@@ -268,14 +268,13 @@ def _seen(inspection: Inspection) -> list[float]:
     return list(inspection.model.preprocessing.seen((report.width, report.height)))
 
 
-def _numbers(array: npt.NDArray[np.floating]) -> list[Any]:
+def _numbers(array: npt.NDArray[np.floating]) -> Any:
     """Return numbers as they read best: float32 to its last digit, and no further."""
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     flat = array.ravel()
     decimals = np.fromiter((float(str(number)) for number in flat), np.float64, len(flat))
-    result: list[Any] = decimals.reshape(array.shape).tolist()
-    return result
+    return decimals.reshape(array.shape).tolist()
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> Answer:
