@@ -83,9 +83,11 @@ export class Card {
       this.preview = false;
       this.draw();
     };
+    if (!this.preview && this.state === "failed") return "";
     if (!this.preview) {
       frame.classList.add("none");
-      frame.replaceChildren(element("p", {}, text("noPreview")));
+      const words = this.state === "done" ? text("noPreview") : "…";
+      frame.replaceChildren(element("p", {}, words));
       return element("figure", {}, frame);
     }
     if (!this.heat) return element("figure", {}, frame);

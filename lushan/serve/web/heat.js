@@ -58,5 +58,5 @@ function colour(value) {
   const [low, high] = [COLOURS[index], COLOURS[index + 1]];
   return [0, 1, 2]
     .map((part) => mix(low[part], high[part], place - index))
-    .concat(255 * Math.min(1, 0.25 + 0.75 * Math.sqrt(clamp(value, 1))));
+    .concat(255 * Math.sqrt(clamp(value, 1)));
 }

@@ -92,7 +92,7 @@ function drawn(entry) {
   const [best] = entry.predictions;
   remember(entry.model, entry.language, entry.predictions);
   const when = new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" });
-  const image = element("img", { alt: "", loading: "lazy" });
+  const image = element("img", { alt: "" });
   if (entry.picture) {
     urls.push(URL.createObjectURL(entry.picture));
     image.src = urls.at(-1);
