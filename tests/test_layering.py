@@ -24,11 +24,17 @@ LAYERS = (
     {"quantization"},
     {"recognizer"},
     {"explain", "train"},
+    {"tour"},
     {"bench", "evaluation", "serve"},
     {"cli"},
 )
 # Layers side by side that must not know each other.
-STRANGERS = ({"image", "reference"}, {"explain", "train"}, {"bench", "evaluation", "serve"})
+STRANGERS = (
+    {"image", "reference"},
+    {"explain", "train"},
+    {"tour", "train"},
+    {"bench", "evaluation", "serve"},
+)
 
 
 def rank(part: str) -> int:

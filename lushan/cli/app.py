@@ -20,6 +20,7 @@ from lushan.cli.options import chosen_language, report
 from lushan.cli.quantize import quantize
 from lushan.cli.serve import serve
 from lushan.cli.streams import discard_output, prepare_streams
+from lushan.cli.tour import tour
 from lushan.cli.train import train
 from lushan.errors import LushanError
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (classify, evaluate, explain, info, models, quantize, serve, train):
+for verb in (classify, evaluate, explain, info, models, quantize, serve, tour, train):
     app.command()(verb)
 app.add_typer(bench)
 

@@ -16,11 +16,13 @@ from lushan.explain.features import (
     pooling_switches,
     strongest_channels,
 )
+from lushan.explain.gradients import gradient_norms
 from lushan.explain.inspection import Inspection
 from lushan.explain.occlusions import Occlusion, occlusion
 from lushan.explain.precision import compare_precision
 from lushan.explain.projections import Projection, deconvnet, guided_backpropagation
 from lushan.explain.receptive_fields import ReceptiveField, receptive_field
+from lushan.explain.recipes import Recipe, recipe
 from lushan.explain.residuals import ResidualBlock, residual_blocks
 from lushan.explain.votes import Contributions, contributions
 
@@ -34,6 +36,7 @@ __all__ = [
     "Occlusion",
     "Projection",
     "ReceptiveField",
+    "Recipe",
     "ResidualBlock",
     "activation_statistics",
     "arithmetic",
@@ -43,10 +46,12 @@ __all__ = [
     "deconvnet",
     "feature_maps",
     "gradcam",
+    "gradient_norms",
     "guided_backpropagation",
     "occlusion",
     "pooling_switches",
     "receptive_field",
+    "recipe",
     "residual_blocks",
     "strongest_channels",
 ]

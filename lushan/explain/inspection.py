@@ -20,7 +20,7 @@ from lushan.errors import UsageError
 from lushan.graph.executor import Array
 from lushan.graph.ir import Graph, Node, TensorType, Value
 from lushan.graph.verify import infer_types
-from lushan.image.decode import PictureSource, decode
+from lushan.image.decode import Picture, PictureSource, decode
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import Model
 from lushan.passes.fold_batch_norm import fold_batch_norm
@@ -33,14 +33,14 @@ FloatArray = npt.NDArray[np.float32]
 class Inspection:
     """What a recognizer makes of one picture, value by value.
 
-    ``source`` is what ``Recognizer.classify`` takes. ``pixels`` is what the network sees of it,
-    uint8 [H, W, 3]; ``input`` the same normalised, float32 [1, H, W, 3]; ``scores`` float32
-    [classes]. Values are remembered once they were asked for. Raises PictureError for a picture
-    that cannot be read, and UsageError for an int8 model: its values are bytes. ``nodes`` are the
-    names of all values that nodes define, in order.
+    ``source`` is what ``Recognizer.classify`` takes, or a decoded picture. ``pixels`` is what the
+    network sees of it, uint8 [H, W, 3]; ``input`` the same normalised, float32 [1, H, W, 3];
+    ``scores`` float32 [classes]. Values are remembered once they were asked for. Raises
+    PictureError for a picture that cannot be read, and UsageError for an int8 model: its values are
+    bytes. ``nodes`` are the names of all values that nodes define, in order.
     """
 
-    def __init__(self, recognizer: Recognizer, source: PictureSource) -> None:
+    def __init__(self, recognizer: Recognizer, source: PictureSource | Picture) -> None:
         model = recognizer.model
         if model.precision != "float32":
             raise UsageError(
@@ -48,7 +48,7 @@ class Inspection:
                 "it was made from",
                 model=model.name,
             )
-        picture = decode(source)
+        picture = source if isinstance(source, Picture) else decode(source)
         self.recognizer = recognizer
         self.report = picture.report
         self.pixels: npt.NDArray[np.uint8] = model.preprocessing.pixels(picture)

@@ -132,6 +132,23 @@ def send_back(
 
     ``rule`` is one of ``way_back.RULES``.
     """
+    return carry_back(inspection, source, target, signals, rule)[target]
+
+
+def carry_back(
+    inspection: Inspection,
+    source: str,
+    target: str,
+    signals: FloatArray,
+    rule: str,
+    *,
+    along: Sequence[str] = (),
+) -> dict[str, FloatArray]:
+    """Send signals [K, …] back as ``send_back`` does, and look at them on the way.
+
+    Returns what arrives at ``target`` and at each value named in ``along``, float32 [K, …]; those
+    of which nothing arrives are left out.
+    """
     back = way_back(
         inspection.graph,
         inspection.model.weights,
@@ -140,22 +157,32 @@ def send_back(
         shapes={INPUT: inspection.input.shape},
         rule=rule,
     )
+    looked_at = {name: back.arrivals[name] for name in along if name in back.arrivals}
     recorded = inspection.values(back.recorded)
     elements = sum(value.size for value in recorded.values())
     # Some four values of the largest size are on their way at a time.
     elements += 4 * max(prod(inspection.shape(name)) for name in inspection.nodes)
     most = max(1, _BATCH_BYTES // (4 * elements))
     recognizer = inspection.recognizer
-    program = ENGINES[recognizer.engine](back.graph, back.weights, threads=recognizer.threads)
+    kept = tuple(dict.fromkeys(name for name in looked_at.values() if name != SIGNAL))
+    program = ENGINES[recognizer.engine](
+        back.graph, back.weights, keep=kept, threads=recognizer.threads
+    )
+    wanted = {**looked_at, target: back.output}
+    parts: dict[str, list[FloatArray]] = {name: [] for name in wanted}
     try:
-        parts = []
         for start in range(0, len(signals), most):
             part = signals[start : start + most]
             inputs = {
                 name: np.broadcast_to(value, (len(part), *value.shape))
                 for name, value in recorded.items()
             }
-            parts.append(program({SIGNAL: part, **inputs})[back.output])
+            found = {SIGNAL: part, **program({SIGNAL: part, **inputs})}
+            for name, arrived in wanted.items():
+                parts[name].append(found[arrived])
     finally:
         program.close()
-    return np.concatenate([np.zeros((0, *inspection.shape(target)), np.float32), *parts])
+    return {
+        name: np.concatenate([np.zeros((0, *inspection.shape(name)), np.float32), *arrays])
+        for name, arrays in parts.items()
+    }

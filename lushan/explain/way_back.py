@@ -51,11 +51,15 @@ _ACTIVATIONS = ("leaky_relu", "prelu", "sigmoid", "tanh")
 
 @dataclass(frozen=True)
 class WayBack:
-    """A graph from ``signal`` and ``recorded`` values of the forward pass to one ``output``."""
+    """A graph from ``signal`` and ``recorded`` values of the forward pass to one ``output``.
+
+    ``arrivals`` are the names of what arrives at the values on the way, by those values.
+    """
 
     graph: Graph
     weights: Mapping[str, Array]
     recorded: tuple[str, ...]
+    arrivals: Mapping[str, str]
 
     @property
     def output(self) -> str:
@@ -106,7 +110,10 @@ def way_back(
         *(Value(name, types[name]) for name in recorded),
     )
     result = Graph(inputs, parameters, tuple(back.nodes), (output,))
-    return WayBack(result, everything, recorded)
+    arrivals = {
+        name: arrived for node in nodes for name in node.outputs if (arrived := back.gradient(name))
+    }
+    return WayBack(result, everything, recorded, arrivals)
 
 
 def _check_activations(nodes: tuple[Node, ...], source: str, target: str) -> None:
