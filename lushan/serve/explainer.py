@@ -1,6 +1,6 @@
 """Explanations for the service: a queue of their own, and a process of their own.
 
-An explanation costs up to a thousand recognitions, much of it Python. In a process with the lowest
+An explanation costs up to a thousand recognitions, much of it Python. In a process with a low
 priority it leaves recognition its interpreter and, where they are wanted, its cores; one that takes
 too long, or all memory, is ended with the process. The process starts with the first picture that
 somebody wants explained, and goes when nobody has asked for a while.
@@ -67,7 +67,7 @@ class Explainer:
     def warm_up(self) -> None:
         """Start the process, if it is not there: a picture was sent whose answer may be asked."""
         if self._process is None and not self.queue.used and not self._closed:
-            self._thread.submit(self._started)
+            self._thread.submit(self._warm)
 
     def close(self) -> None:
         """End the process and the thread; who still waits is cancelled."""
@@ -82,12 +82,20 @@ class Explainer:
     def _started(self) -> _Process:
         if self._process is None:
             self._process = _Process()
+        return self._process
+
+    def _warm(self) -> None:
+        if not self._closed:
+            self._started()
+            self._watch_idle()
+
+    def _watch_idle(self) -> None:
+        """From now on, count how long nobody asks."""
         if self._idle is not None:
             self._idle.cancel()
         self._idle = threading.Timer(self._limits.explain_idle, self._end_idle)
         self._idle.daemon = True
         self._idle.start()
-        return self._process
 
     def _answer(self, asked: Ask, gone: threading.Event) -> Answer:
         if gone.is_set() or self._closed:
@@ -106,6 +114,8 @@ class Explainer:
         except BaseException:  # it is at work for nobody, or has died
             self._stop()
             raise
+        finally:
+            self._watch_idle()
         if isinstance(result, Exception):
             raise result
         return result

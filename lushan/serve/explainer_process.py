@@ -1,6 +1,6 @@
 """The process that explains, from within: it reads questions from a pipe, and answers them.
 
-It has an interpreter, an engine and memory of its own and the lowest priority, so that it takes
+It has an interpreter, an engine and memory of its own and a low priority, so that it takes
 from recognition only what that leaves. It ends when the pipe does.
 """
 
@@ -18,7 +18,7 @@ from lushan.models.zoo import Model
 from lushan.recognizer import Recognizer
 from lushan.serve.question import Question
 
-_LOWEST_PRIORITY = 19
+_PRIORITY = 10  # to recognition it leaves nine tenths of a core that both want
 
 
 class Load(NamedTuple):
@@ -43,7 +43,7 @@ def main(pipe: Connection) -> None:
     """Answer until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which closes the pipe
     if hasattr(os, "nice"):
-        os.nice(_LOWEST_PRIORITY)
+        os.nice(_PRIORITY)
     from lushan.serve.explanations import Explained  # after the priority: it imports a lot
 
     models: dict[str, Explained] = {}

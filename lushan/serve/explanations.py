@@ -32,8 +32,9 @@ from lushan.graph.executor import Array, Program
 from lushan.graph.ir import Graph
 from lushan.recognizer import Recognizer
 from lushan.serve.question import Question
+from lushan.tour import page
 
-JSON, PNG = "application/json", "image/png"
+HTML, JSON, PNG = "text/html", "application/json", "image/png"
 _PROGRAMS = 4  # compiled and packed, of one model: each holds weights
 _REMEMBERED = 64 << 20  # bytes of a picture's values; beyond, they are computed again
 
@@ -61,6 +62,8 @@ class Explained:
 
         Raises UsageError for what the model or the picture does not have.
         """
+        if question.method == "tour":
+            return Answer(page(self.recognizer, data, question.language).encode(), HTML)
         if self._last is None or self._last[0] != identity:
             self._last = (identity, _Inspection(self.recognizer, data, self._programs))
         inspection = self._last[1]
