@@ -28,6 +28,7 @@ class Limits:
     held: int = 256 * MIB  # bodies of all requests together
     receive_timeout: float = 30.0  # from a request's head to the last byte of its body
     head_timeout: float = 10.0  # from the connection, or the first byte, to the end of the head
+    keep_alive: float = 65.0  # between two requests; longer than proxies keep theirs
     send_timeout: float = 10.0  # for a client to take its answer
     connections: int = 512
     kept_pictures: int = 64  # sent with the wish to have them explained
