@@ -149,6 +149,8 @@ class Client:
         async def one(index: int, due: float) -> None:
             connection = await free.get()
             try:
+                if connection[0].at_eof():  # told to close with the answer of before
+                    connection = await self._connect()
                 self.answers[await self._ask(connection, index)] += 1
             except (OSError, asyncio.IncompleteReadError):
                 self.answers[0] += 1
@@ -166,7 +168,10 @@ class Client:
             tasks.append(asyncio.ensure_future(one(index, due)))
         await asyncio.gather(*tasks)
         while not free.empty():
-            free.get_nowait()[1].close()
+            writer = free.get_nowait()[1]
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self._port)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -68,7 +68,8 @@ class Predictions(list[Prediction]):
 
     def to_dict(self) -> dict[str, object]:
         """Return predictions and report as plain values, ready for JSON."""
-        return {"predictions": [asdict(one) for one in self], "input": self.report.to_dict()}
+        # A prediction has plain values only, so a copy of its fields is what asdict() would give.
+        return {"predictions": [{**vars(one)} for one in self], "input": self.report.to_dict()}
 
 
 def load(

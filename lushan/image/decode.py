@@ -18,7 +18,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -81,7 +81,7 @@ class InputReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain values, ready for JSON."""
-        return {**asdict(self), "ignored": list(self.ignored)}
+        return {**vars(self), "ignored": list(self.ignored)}
 
 
 @dataclass(frozen=True)

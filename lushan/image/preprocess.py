@@ -139,6 +139,21 @@ class Preprocessing:
             fill = (red, green, blue)
         return Placement(resized, _center_box(resized, (self.width, self.height)), fill)
 
+    def seen(self, size: Size) -> tuple[float, float, float, float]:
+        """Return which part of an image of ``size`` (width, height) the network gets to see.
+
+        It is (left, top, right, bottom) as parts of the width and height; beyond 0 and 1 lie
+        margins.
+        """
+        resized = self._resized_size(size)
+        left, top, width, height = _center_box(resized, (self.width, self.height))
+        return (
+            left / resized[0],
+            top / resized[1],
+            (left + width) / resized[0],
+            (top + height) / resized[1],
+        )
+
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """Return what the network gets to see of ``picture``: uint8 [height, width, 3]."""
         return np.array(self.crop_image(picture.image))

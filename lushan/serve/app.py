@@ -19,13 +19,16 @@ from starlette.types import Receive, Scope, Send
 
 from lushan.errors import UsageError
 from lushan.recognizer import LANGUAGES, Recognizer
-from lushan.serve import description, open_inference, uploads
+from lushan.serve import description, documents, open_inference, uploads, web
 from lushan.serve.admission import Allowance
-from lushan.serve.guard import ApiKeys, Guard, log_error
+from lushan.serve.explainer import Explainer
+from lushan.serve.guard import ApiKeys, Guard, language_of, log_error
+from lushan.serve.kept import Store
 from lushan.serve.limits import Limits
 from lushan.serve.metrics import CONTENT_TYPE, Metrics
 from lushan.serve.pipeline import Job, Pipeline, Scored
-from lushan.serve.receiving import body_of, watching
+from lushan.serve.question import Question, whole_number
+from lushan.serve.receiving import body_of, until, watching
 from lushan.serve.refusal import RefusalError, busy, refusal_of
 from lushan.text import printable
 
@@ -51,14 +54,25 @@ class Service:
         self.metrics = Metrics()
         self._queue = Allowance(limits.queue)
         self._held = Allowance(limits.held)
-        self.metrics.watch(lambda: self._queue.used, lambda: self._held.used)
         pipelines = [Pipeline(one, limits, self._queue, self.metrics) for one in recognizers]
         self._pipelines = {pipeline.name: pipeline for pipeline in pipelines}
         self._default = pipelines[0]
         self._parser = ThreadPoolExecutor(1, "lushan-parse")
+        self._kept = Store(limits)
+        self._explainer = Explainer({one.name: one.recognizer for one in pipelines}, limits)
+        self.metrics.watch(
+            queue=lambda: self._queue.used,
+            held=lambda: self._held.used,
+            kept=lambda: self._kept.bytes,
+            explanations=lambda: self._explainer.queue.used,
+        )
         model = "/v2/models/{model}"
         routes = [
+            *web.routes(),
             Route("/v1/classify", self._classify, methods=["POST"]),
+            Route("/v1/explain", self._explain),
+            Route("/v1/models", self._models),
+            Route("/v1/labels", self._labels),
             Route("/v2", self._server),
             Route("/v2/health/live", self._health),
             Route("/v2/health/ready", self._health),
@@ -81,6 +95,7 @@ class Service:
 
     def close(self) -> None:
         """Give back threads and memory."""
+        self._explainer.close()
         self._parser.shutdown(cancel_futures=True)
         for pipeline in self._pipelines.values():
             pipeline.close()
@@ -90,7 +105,8 @@ class Service:
         query = request.query_params
         pipeline = self._pipeline(query.get("model"))
         language = query.get("lang", LANGUAGES[0])
-        top = pipeline.recognizer.check_top(_number(query.get("top")), language)
+        top = pipeline.recognizer.check_top(whole_number("top", query.get("top")), language)
+        keep = whole_number("keep", query.get("keep"))
         self._check_room()
         async with body_of(request, self.limits, self._held) as body:
             received = time.perf_counter()
@@ -102,13 +118,16 @@ class Service:
             results = await _results(job, request)
         records: list[dict[str, object]] = []
         refusals: list[RefusalError] = []
-        for (name, _), result in zip(files, results, strict=True):
+        for (name, data), result in zip(files, results, strict=True):
             answer = _name(pipeline.recognizer, result, top, language)
             if isinstance(answer, RefusalError):
                 refusals.append(answer)
                 records.append({"source": name, "error": answer.error.message(language)})
             else:
                 records.append({"source": name, **answer})
+                if keep:
+                    records[-1]["id"] = self._kept.put(pipeline.name, data)
+                    self._explainer.warm_up()
             await asyncio.sleep(0)  # a thousand names take a while: others get their turn
         if len(refusals) == len(records) == 1:
             raise refusals[0]
@@ -124,6 +143,53 @@ class Service:
             refusals[0].status if failed else 200,
             refusals[0].headers if failed else None,
         )
+
+    async def _explain(self, request: Request) -> Response:
+        start = time.perf_counter()
+        is_page = request.query_params.get("method") == "tour"
+        try:
+            question = Question.from_query(request.query_params)
+            identity = request.query_params.get("id", "")
+            kept = self._kept.get(identity)
+            if kept is None:
+                raise RefusalError(404, "forgotten", _forgotten(self.limits))
+            async with watching(request.receive) as gone:
+                answer = await until(self._explainer.ask(identity, kept, question), gone)
+        except Exception as error:
+            if not is_page:
+                raise
+            refusal = refusal_of(error)
+            self.metrics.error(refusal.kind)
+            return documents.refused(refusal, language_of(request.scope))
+        self.metrics.phase(kept.model, "explain", time.perf_counter() - start)
+        if is_page:
+            return documents.sandboxed(answer.content)
+        return Response(answer.content, media_type=answer.media_type)
+
+    async def _models(self, request: Request) -> Response:
+        models = [
+            {
+                "name": name,
+                "classes": len(pipeline.recognizer.labels),
+                "explains": pipeline.recognizer.model.precision == "float32",
+            }
+            for name, pipeline in self._pipelines.items()
+        ]
+        limits = {
+            "body_bytes": self.limits.max_body,
+            "pixels": self.limits.max_pixels,
+            "pictures": self.limits.queue,
+            "kept_seconds": self.limits.kept_seconds,
+        }
+        return _json({"models": models, "limits": limits})
+
+    async def _labels(self, request: Request) -> Response:
+        pipeline = self._pipeline(request.query_params.get("model"))
+        language = request.query_params.get("lang", LANGUAGES[0])
+        labels = pipeline.recognizer.labels
+        pipeline.recognizer.check_top(None, language)
+        names = [labels.description(index, language) for index in range(len(labels))]
+        return _json({"model": pipeline.name, "labels": labels.names, "descriptions": names})
 
     async def _infer(self, request: Request) -> Response:
         start = time.perf_counter()
@@ -217,6 +283,14 @@ async def _results(job: Job, request: Request) -> list[Scored | Exception]:
         return await job.wait(gone)
 
 
+def _forgotten(limits: Limits) -> UsageError:
+    return UsageError(
+        "this picture is not kept here any more, or never was: send it again to have it explained "
+        "(pictures are kept for {minutes} minutes at most, and new ones push out old ones)",
+        minutes=f"{limits.kept_seconds / 60:g}",
+    )
+
+
 def _name(
     recognizer: Recognizer, result: Scored | Exception, top: int, language: str
 ) -> dict[str, object] | RefusalError:
@@ -231,15 +305,6 @@ def _name(
         if refusal.status == 500:
             log_error(error)
         return refusal
-
-
-def _number(text: str | None) -> int | None:
-    """Return the whole number that ``text`` is; raises UsageError where it is none."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UsageError("top should be a whole number; received {value}", value=printable(text))
-    return int(text)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -31,7 +31,10 @@ from lushan.serve.refusal import RefusalError, refusal_of
 LOG = logging.getLogger("lushan.serve")
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 SHORTEST_KEY = 16
-_OPEN = ("/v2/health/live", "/v2/health/ready")  # for whoever restarts services
+# Open without a key: for whoever restarts services; the page, which asks for the key; explanations,
+# for there the picture's id is one: who sent the picture got it.
+_OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/v1/explain")
+_OPEN_FOLDER = "/web/"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -140,7 +143,9 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise RefusalError(403, "origin", UsageError("pages of other origins may not ask"))
-        if self._keys and scope["path"] not in _OPEN and not self._keys.accept(headers):
+        path: str = scope["path"]
+        is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
+        if self._keys and not is_open and not self._keys.accept(headers):
             error = UsageError("a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
             raise RefusalError(401, "key", error)
 

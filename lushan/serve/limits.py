@@ -28,8 +28,15 @@ class Limits:
     held: int = 256 * MIB  # bodies of all requests together
     receive_timeout: float = 30.0  # from a request's head to the last byte of its body
     head_timeout: float = 10.0  # from the connection, or the first byte, to the end of the head
+    keep_alive: float = 65.0  # between two requests; longer than proxies keep theirs
     send_timeout: float = 10.0  # for a client to take its answer
     connections: int = 512
+    kept_pictures: int = 64  # sent with the wish to have them explained
+    kept_bytes: int = 64 * MIB  # of those, together; the oldest go first
+    kept_seconds: float = 600.0
+    explanations: int = 8  # asked for and not yet given; one is worked on at a time; then 503
+    explain_timeout: float = 120.0  # for one explanation, once its turn has come
+    explain_idle: float = 300.0  # after which the process that explains, and its memory, go
     drain: float = 20.0  # for requests in progress, once told to stop
 
     def __post_init__(self) -> None:

@@ -35,6 +35,14 @@ class Metrics:
         self._held = Gauge(
             "lushan_held_bytes", "Bytes of requests now in memory", registry=self._registry
         )
+        self._kept = Gauge(
+            "lushan_kept_bytes", "Bytes of pictures kept to be explained", registry=self._registry
+        )
+        self._explanations = Gauge(
+            "lushan_queue_explanations",
+            "Explanations asked for and not yet given",
+            registry=self._registry,
+        )
         self._sizes = Histogram(
             "lushan_batch_pictures",
             "Pictures per run of the engine",
@@ -45,16 +53,25 @@ class Metrics:
         self._phases = Histogram(
             "lushan_phase_seconds",
             "Seconds in each phase: decode and wait per picture, engine per batch, "
-            "receive and total per request",
+            "receive and total per request, explain per explanation",
             ("model", "phase"),
             buckets=_SECONDS,
             registry=self._registry,
         )
 
-    def watch(self, queue: Callable[[], float], held: Callable[[], float]) -> None:
+    def watch(
+        self,
+        *,
+        queue: Callable[[], float],
+        held: Callable[[], float],
+        kept: Callable[[], float],
+        explanations: Callable[[], float],
+    ) -> None:
         """Let the gauges ask these functions."""
         self._queue.set_function(queue)
         self._held.set_function(held)
+        self._kept.set_function(kept)
+        self._explanations.set_function(explanations)
 
     def request(self, route: str, status: int) -> None:
         """Count an answer."""

@@ -26,6 +26,7 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
 
     class Protocol(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
+        _lingers = False  # answered already, and reading on
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             full = len(self.connections) >= limits.connections
@@ -37,6 +38,13 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
+            if self._lingers:
+                if self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete:
+                    return
+                self._lingers = False  # all of it came: the connection is as good as any
+                self._give(None)
+                if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+                    return
             if self.conn.their_state is not h11.IDLE:
                 if self.cycle is None or not self.cycle.response_complete:
                     self._give(None)
@@ -49,6 +57,7 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
             if self.transport.is_closing():
                 self._give(limits.send_timeout)
             elif unread:
+                self._lingers = True
                 self._give(_LINGER)
 
         def pause_writing(self) -> None:

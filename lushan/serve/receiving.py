@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.types import Receive
@@ -13,6 +14,8 @@ from lushan.errors import UsageError
 from lushan.serve.admission import Allowance
 from lushan.serve.limits import Limits
 from lushan.serve.refusal import RefusalError
+
+T = TypeVar("T")
 
 
 class ClientGoneError(Exception):
@@ -77,6 +80,18 @@ async def watching(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
         yield gone
     finally:
         gone.cancel()
+
+
+async def until(work: Coroutine[Any, Any, T], gone: asyncio.Future[None]) -> T:
+    """Return what ``work`` gives; raises ClientGoneError as soon as the client has left."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _too_large(limits: Limits) -> RefusalError:

@@ -64,6 +64,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=max(1, round(limits.keep_alive)),
                 timeout_graceful_shutdown=max(1, round(limits.drain)),
             )
         )

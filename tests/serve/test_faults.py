@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lushan.serve.guard import ApiKeys
 from serve.conftest import FAST, Client, encoded, form, serving
 
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
@@ -78,6 +79,19 @@ def test_large_bodies_are_refused_unread(client: Client, files: list[bytes]) -> 
     assert connection.recv(12) == b"HTTP/1.1 413"
     connection.close()
     assert healthy(client, files[0])
+
+
+def test_a_connection_outlives_an_answer_that_came_before_the_body(model_folder: Path) -> None:
+    with serving(("small", model_folder), keys=ApiKeys(["0123456789abcdef"])) as client:
+        connection = client.connect()
+        body = bytes(1 << 19)
+        for wait in (2.5, 0):  # longer than an unread body is waited for
+            connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401")
+            time.sleep(wait)
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        connection.close()
 
 
 def test_bombs(client: Client, files: list[bytes]) -> None:
