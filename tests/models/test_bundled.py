@@ -49,7 +49,7 @@ def test_a_thousand_pictures(name: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.shared
 def test_the_default_knows_photographs(photos: list[Path]) -> None:
-    """At full size, of whatever shape: of those of its classes, half at least."""
+    """At full size, of whatever shape: of those of its classes, two thirds at least."""
     with lushan.load() as recognizer:
         known = [path for path in photos if path.name.split("_")[0] in recognizer.labels.names]
         answers = [recognizer.classify(path) for path in known]
@@ -58,7 +58,7 @@ def test_the_default_knows_photographs(photos: list[Path]) -> None:
         for path, answer in zip(known, answers, strict=True)
     ]
     assert len(known) == 10
-    assert sum(right) >= len(known) / 2
+    assert sum(right) >= 2 * len(known) / 3
 
 
 def test_the_default_speaks_two_languages() -> None:
