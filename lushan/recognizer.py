@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -26,6 +25,7 @@ from lushan.image.sources import source_name
 from lushan.models.labels import Labels
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import DEFAULT, Model, load_model
+from lushan.record import as_dict, record
 from lushan.reference.softmax import softmax, top_k
 
 if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
@@ -44,7 +44,7 @@ Source: TypeAlias = "PictureSource | Callable[[], PictureSource]"
 Prepared: TypeAlias = "tuple[npt.NDArray[np.float32], InputReport]"
 
 
-@dataclass(frozen=True)
+@record
 class Prediction:
     """One named probability; ``rank`` starts at 1, ``index`` is the class's place in the scores.
 
@@ -67,7 +67,7 @@ class Predictions(list[Prediction]):
 
     def to_dict(self) -> dict[str, object]:
         """Return predictions and report as plain values, ready for JSON."""
-        return {"predictions": [asdict(one) for one in self], "input": self.report.to_dict()}
+        return {"predictions": [as_dict(one) for one in self], "input": self.report.to_dict()}
 
 
 def load(

@@ -8,7 +8,6 @@ channels lie side by side, and goes through the generated kernel while it is in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -21,6 +20,7 @@ from lushan.cpu.target import Target
 from lushan.cpu.tiling import choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices
 from lushan.graph.weights import Factors
+from lushan.record import record
 
 
 def winograd_shape(shape: Sequence[int], outputs: int, target: Target) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class Argument(IntEnum):
     LENGTH = auto()  # IC·NR, a multiple of the lanes
 
 
-@dataclass(frozen=True)
+@record
 class WinogradWeightKernel:
     """Transforms a panel, a vector of pairs of channels at a time."""
 
