@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -26,6 +25,7 @@ from lushan.image.sources import source_name
 from lushan.models.labels import Labels
 from lushan.models.resnet_graph import INPUT
 from lushan.models.zoo import DEFAULT, Model, load_model
+from lushan.record import record
 from lushan.reference.softmax import softmax, top_k
 
 if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
@@ -45,7 +45,7 @@ Source: TypeAlias = "PictureSource | Frame | Callable[[], PictureSource | Frame]
 Prepared: TypeAlias = "tuple[npt.NDArray[np.float32], InputReport]"
 
 
-@dataclass(frozen=True)
+@record
 class Prediction:
     """One named probability; ``rank`` starts at 1, ``index`` is the class's place in the scores.
 

@@ -13,7 +13,7 @@ ROOT = Path(lushan.__file__).parent
 
 # Each layer may import itself and the layers before it. Modules directly in lushan/ are layers too.
 LAYERS = (
-    {"text", "translations"},
+    {"record", "text", "translations"},
     {"atomic_file", "errors"},
     {"cores", "image", "reference"},
     {"graph"},

@@ -6,7 +6,6 @@ that the end of another kernel can apply it before its only store. An output may
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -23,6 +22,7 @@ from lushan.cpu.emit import I32, KernelEmitter, Value
 from lushan.cpu.exponential import exponential
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 __all__ = ["Activation", "ActivationKernel", "Argument", "PreluKernel", "activate"]
 
@@ -100,7 +100,7 @@ def _with_sign_of(e: KernelEmitter, size: Value, x: Value) -> Value:
     return b.bitcast(b.or_(b.bitcast(size, integers), sign), e.vector)
 
 
-@dataclass(frozen=True)
+@record
 class ActivationKernel:
     """One activation over a whole plane."""
 
@@ -114,7 +114,7 @@ class ActivationKernel:
         )
 
 
-@dataclass(frozen=True)
+@record
 class PreluKernel:
     """Leaky ReLU with a slope for each channel."""
 

@@ -6,7 +6,6 @@ y. The output may be either input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,11 +16,12 @@ from lushan.cpu.elementwise import elementwise_task, emit_channelwise_pairs, emi
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 Activation: TypeAlias = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
 
 
-@dataclass(frozen=True)
+@record
 class ActivationBackwardKernel:
     """The gradient of one activation over a whole plane."""
 
@@ -41,7 +41,7 @@ class ActivationBackwardKernel:
         return _by_sign(e, gradient, known, e.splat(self.slope))
 
 
-@dataclass(frozen=True)
+@record
 class PreluBackwardKernel:
     """The gradient of PReLU by its input."""
 

@@ -6,8 +6,6 @@ pass has folded it away; this is for where none does. Training's batch norm is l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,11 +14,12 @@ from lushan.cpu.elementwise import Argument, elementwise_task, emit_channelwise
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 __all__ = ["Argument", "BatchNormKernel", "batch_norm_tasks", "scale_and_shift"]
 
 
-@dataclass(frozen=True)
+@record
 class BatchNormKernel:
     """x · scale + shift, and an activation; the output may be the input."""
 

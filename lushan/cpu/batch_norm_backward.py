@@ -8,7 +8,6 @@ statistics that are given, there is no slope and nothing is taken from grad_y.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
@@ -18,6 +17,7 @@ from lushan.cpu.channel_sums import F64, double, doubles, each_channel, single, 
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 
 class BackwardArgument(IntEnum):
@@ -34,7 +34,7 @@ class BackwardArgument(IntEnum):
     WEIGHT = auto()
 
 
-@dataclass(frozen=True)
+@record
 class BackwardStatisticsKernel:
     """From sums to gradients of weight and bias, and the numbers of the second walk.
 

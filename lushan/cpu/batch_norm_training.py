@@ -13,7 +13,6 @@ deviation costs four digits of sixteen. With statistics that are given there is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any
 
@@ -26,6 +25,7 @@ from lushan.cpu.channel_sums import F64, double, doubles, each_channel, single, 
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 Parameter = NDArray[Any]
 
@@ -45,7 +45,7 @@ class ForwardArgument(IntEnum):
     RUNNING_VARIANCE = auto()
 
 
-@dataclass(frozen=True)
+@record
 class StatisticsKernel:
     """From sums to statistics, scale and shift; moves the running statistics."""
 
@@ -97,7 +97,7 @@ class GivenArgument(IntEnum):
     VARIANCE = auto()
 
 
-@dataclass(frozen=True)
+@record
 class GivenStatisticsKernel:
     """From parameters to scale and shift, each time anew."""
 

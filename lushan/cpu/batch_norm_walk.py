@@ -9,7 +9,6 @@ What the constants are made of is in ``batch_norm_training`` and ``batch_norm_ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
@@ -18,6 +17,7 @@ from lushan.cpu.rows import Piece, each_group, each_row, plane_arguments, row_ar
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS
+from lushan.record import record
 
 
 class WalkArgument(IntEnum):
@@ -39,7 +39,7 @@ class WalkArgument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class WalkKernel:
     """The second walk, forward or backward; the output may be the input of the same place."""
 

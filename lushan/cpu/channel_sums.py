@@ -9,7 +9,6 @@ float64 keeps what millions of float32 numbers say together (mission, chapter 14
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Literal, TypeAlias
 
@@ -23,6 +22,7 @@ from lushan.cpu.rows import Piece, each_group, plane_arguments, row_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Place, Plane, Task
 from lushan.cpu.tiling import SUM_SLICES, SUM_VECTORS
+from lushan.record import record
 
 F64 = ir.DoubleType()
 Mean: TypeAlias = "Place | NDArray[np.float32]"
@@ -50,7 +50,7 @@ class Argument(IntEnum):
     ROWS_PER_CHUNK = auto()  # a chunk is a slice
 
 
-@dataclass(frozen=True)
+@record
 class ChannelSumsKernel:
     """Sums of one kind over the rows of a slice; ``given`` says that the mean is a parameter."""
 
@@ -189,7 +189,7 @@ class TotalArgument(IntEnum):
     SLICES = 4
 
 
-@dataclass(frozen=True)
+@record
 class TotalKernel:
     """Adds up slices of one sum for each channel, rounded to float32 once."""
 

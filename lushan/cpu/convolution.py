@@ -11,7 +11,6 @@ A fully connected layer is the same with one pixel per picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -24,9 +23,10 @@ from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, slidi
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES
+from lushan.record import record
 
 
-@dataclass(frozen=True)
+@record
 class ConvolutionKernel(SlidingKernel):
     """One step of a sum is one input channel."""
 
@@ -38,7 +38,7 @@ class ConvolutionKernel(SlidingKernel):
         return _Emitter(self, name, target).emit()
 
 
-@dataclass(frozen=True)
+@record
 class Epilogue:
     """What follows the sum before the store."""
 

@@ -17,7 +17,6 @@ The last vector of a run ends with it and lies over the one before: the same sum
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
@@ -31,6 +30,7 @@ from lushan.cpu.tiling import (
     choose_weight_gradient_cut,
     choose_weight_gradient_tile,
 )
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -64,7 +64,7 @@ class JoiningArgument(IntEnum):
     LINE = auto()  # from one line of a tensor of this group to the next
 
 
-@dataclass(frozen=True)
+@record
 class WeightGradientKernel:
     """``window`` is (KH, KW / columns of a run); ``run`` the numbers under one tap of it.
 
@@ -85,7 +85,7 @@ class WeightGradientKernel:
         return _Emitter(self, KernelEmitter(name, target)).emit()
 
 
-@dataclass(frozen=True)
+@record
 class JoiningKernel:
     """Adds up slices of lines of so many numbers."""
 

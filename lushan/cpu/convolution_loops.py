@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from llvmlite import ir
@@ -19,12 +18,13 @@ from lushan.cpu.emit import I64, KernelEmitter, Value, size_of
 from lushan.cpu.sliding import Argument, SlidingKernel
 from lushan.cpu.target import Target
 from lushan.cpu.tiling import LINE_BYTES, MEANWHILE_TURNS, PREFETCHING_TILES
+from lushan.record import record
 
 Output: TypeAlias = "Callable[[], None]"  # emits what makes some outputs, and stores them
 Place: TypeAlias = "tuple[Value, Value]"  # of an output row: its picture, its number there
 
 
-@dataclass(frozen=True)
+@record
 class _Stream:
     """A pointer that moves by ``step`` elements on each turn of the inner loop.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Literal
 
@@ -27,6 +26,7 @@ from lushan.cpu.exponential import exponential
 from lushan.cpu.rows import each_row, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 _TERMS = 9
 
@@ -56,7 +56,7 @@ class MeanArgument(IntEnum):
     COUNT = 4
 
 
-@dataclass(frozen=True)
+@record
 class CrossEntropyKernel:
     """The loss of each picture, or its gradient."""
 
@@ -208,7 +208,7 @@ def logarithm(e: KernelEmitter, number: Value) -> Value:
     return b.select(b.fcmp_unordered("uno", number, number), number, result)
 
 
-@dataclass(frozen=True)
+@record
 class MeanKernel:
     """The mean of float64 numbers, one after another, as one float32."""
 

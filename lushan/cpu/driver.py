@@ -10,12 +10,12 @@ others run, so that more threads than cores are slow, not stuck.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from lushan.cpu.emit import I8, I32, I64, SIGNATURE
 from lushan.cpu.target import Target
+from lushan.record import record
 
 KERNEL, ARGUMENTS, CHUNKS, WAITS = range(4)  # the columns of the table of tasks
 COLUMNS = 4
@@ -33,7 +33,7 @@ PROTOTYPE = ctypes.CFUNCTYPE(
 )
 
 
-@dataclass(frozen=True)
+@record
 class Driver:
     """The specification of the loop: it depends on little but the target.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from lushan.image.frame_input import TERMS, FramePlan, Sums, plan_frame
 from lushan.image.preprocess import Preprocessing
 from lushan.image.raw_frame import Frame
 from lushan.passes.plan_memory import ALIGNMENT
+from lushan.record import record
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -82,7 +82,7 @@ class FrameReader(Locked):
         return tables
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class _Rows:
     """The tables of one plane; offsets count from the address of its first byte.
 

@@ -17,7 +17,6 @@ into rows of pixels. What interleaved formats have between the samples of a chan
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from lushan.cpu.byte_arithmetic import I16, STEP, ByteArithmetic
 from lushan.cpu.emit import F32, I8, I32, I64, KernelEmitter, Value
 from lushan.cpu.target import Target
+from lushan.record import record
 
 Floats = NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class ChannelArgument(IntEnum):
     COUNT = auto()  # pairs of a sum
 
 
-@dataclass(frozen=True)
+@record
 class FrameKernel:
     """One kind of frame: the plane of each channel, and the channels of each colour.
 

@@ -7,7 +7,6 @@ each channel, divided by the pixels and rounded to float32 once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from llvmlite import ir
@@ -18,6 +17,7 @@ from lushan.cpu.rows import each_row, image_pointer, plane_arguments
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS, rows_per_chunk
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -37,7 +37,7 @@ class Argument(IntEnum):
     CONSTANTS = auto()  # of bytes: multiplier and offset
 
 
-@dataclass(frozen=True)
+@record
 class GlobalAveragePoolingKernel:
     """Means of planes of ``channels``."""
 

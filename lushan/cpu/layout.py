@@ -8,7 +8,6 @@ The meaning of the copy is the identity, that of the halo NumPy's ``pad``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -22,6 +21,7 @@ from lushan.cpu.rows import each_vector
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel, Plane, Task
 from lushan.cpu.tiling import rows_per_chunk
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -39,7 +39,7 @@ class Argument(IntEnum):
     PATTERN = auto()  # bytes that a line of halo is filled with, from a pixel on
 
 
-@dataclass(frozen=True)
+@record
 class CopyKernel:
     """Copies the real pixels of one plane to another."""
 
@@ -48,7 +48,7 @@ class CopyKernel:
         return emit_elementwise(name, target, 1, lambda _, x: x)
 
 
-@dataclass(frozen=True)
+@record
 class HaloKernel:
     """Writes one number all over the halo of a plane, and nothing else."""
 
@@ -65,7 +65,7 @@ class HaloKernel:
         return _emit_halo(e, F32, fill)
 
 
-@dataclass(frozen=True)
+@record
 class ByteHaloKernel:
     """Writes bytes all over the halo of a plane of bytes: those of each channel."""
 

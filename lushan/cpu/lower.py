@@ -9,7 +9,6 @@ cut, which changes no sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 from lushan.graph.liveness import last_uses
 from lushan.graph.operators import OPERATORS
+from lushan.record import field, record
 from lushan.reference.quantization import padding_bytes
 
 _CONVOLUTIONS = ("convolution", "fused_convolution", "quantized_convolution")
@@ -33,7 +33,7 @@ _CONVOLUTIONS = ("convolution", "fused_convolution", "quantized_convolution")
 Rule: TypeAlias = Callable[[Context, Node], Lowering]
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """The tasks of one node, what they read and write, and temporary planes of theirs.
 
@@ -49,7 +49,7 @@ class Step:
     temporaries: list[Plane] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@record
 class Lowered:
     """A graph as steps in order, with the plane of every value, and the values wanted at the end.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,11 +14,12 @@ from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import LINEAR_VECTORS, choose_vectors
 from lushan.graph.ir import Node
 from lushan.graph.weights import Factors
+from lushan.record import field, record, replace
 
 Lowering: TypeAlias = "tuple[list[Task], list[Plane]]"  # a step's tasks and temporary planes
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """What the caller decides: how many threads, and whether Winograd's convolution is used."""
 
@@ -27,7 +27,7 @@ class Options:
     winograd: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class Packing:
     """Tasks that pack the parameter called ``reads`` into memory called ``writes``."""
 
@@ -36,7 +36,7 @@ class Packing:
     writes: str
 
 
-@dataclass(frozen=True)
+@record
 class Context:
     """What every rule needs: where values lie and when they end, weights, the instruction set."""
 

@@ -18,7 +18,6 @@ import math
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
 from ctypes import CFUNCTYPE, c_int64, c_void_p
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -35,6 +34,7 @@ from lushan.cpu.task import Kernel
 from lushan.cpu.weight_cache import WeightCache
 from lushan.errors import GraphError
 from lushan.graph.weights import Factors, Shape, factors_of, shape_of
+from lushan.record import record
 
 Panels: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32]]"  # weights and biases
 Allocate: TypeAlias = "Callable[[Shape], NDArray[np.float32]]"  # memory for an array of a shape
@@ -247,7 +247,7 @@ class Argument(IntEnum):
     PANEL_CHANNELS = auto()  # NR
 
 
-@dataclass(frozen=True)
+@record
 class PackingKernel:
     """Turns vectors of terms of L channels into vectors of L channels of a term, scaled."""
 

@@ -8,7 +8,6 @@ panel has beyond its channels is zeros, written when the memory is reserved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -20,6 +19,7 @@ from lushan.cpu.packing import PackingKernel
 from lushan.cpu.rows import each_vector
 from lushan.cpu.target import Target
 from lushan.cpu.task import Task
+from lushan.record import record
 
 Array = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class TurningArgument(IntEnum):
     PANEL_CHANNELS = auto()  # NR
 
 
-@dataclass(frozen=True)
+@record
 class TurningKernel:
     """Spreads the terms of an output channel over its panel, [OC, T] → [OC/NR, T, NR]."""
 
@@ -68,7 +68,7 @@ class CopyingArgument(IntEnum):
     LAST = auto()  # where a block starts at the latest
 
 
-@dataclass(frozen=True)
+@record
 class CopyingKernel:
     """Copies [OC, taps, IC] to [IC/NR, taps, OC, NR], the taps in reverse where ``flipped``."""
 

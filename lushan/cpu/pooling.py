@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Literal
 
@@ -31,6 +30,7 @@ from lushan.cpu.rows import (
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -53,7 +53,7 @@ class Argument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class PoolingKernel:
     """``kernel`` is (KH, KW), ``stride`` likewise; ``padding`` is (top, left).
 
@@ -93,7 +93,7 @@ def averaged_pixels(e: KernelEmitter, kernel: PoolingKernel, *real: tuple[Value,
     return e.splat(e.builder.sitofp(count, F32))
 
 
-@dataclass(frozen=True)
+@record
 class _Real:
     """The real pixels of a window: its first row and the one after its last; columns likewise."""
 
@@ -101,7 +101,7 @@ class _Real:
     columns: tuple[Value, Value]
 
 
-@dataclass(frozen=True)
+@record
 class _Output:
     """Where the results of a window go: rows of y and of the switches, and the place in them."""
 

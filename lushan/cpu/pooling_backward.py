@@ -7,7 +7,6 @@ several gradients: a chunk has whole pictures, and adds them in the order of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu import task
@@ -26,6 +25,7 @@ from lushan.cpu.rows import (
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS, rows_per_chunk
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -49,7 +49,7 @@ class Argument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class MaxPoolingBackwardKernel:
     """Adds each gradient to the pixel that its switch names."""
 
@@ -85,7 +85,7 @@ class MaxPoolingBackwardKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class AveragePoolingBackwardKernel:
     """Adds its share of each gradient to every pixel of the window of ``pooling``."""
 
@@ -152,7 +152,7 @@ def _each_picture(e: KernelEmitter, channels: int, body: Callable[[Value, Value]
     each_row(e, Argument, picture)
 
 
-@dataclass(frozen=True)
+@record
 class GlobalAveragePoolingBackwardKernel:
     """Spreads each gradient over its plane, in equal shares."""
 
@@ -187,7 +187,7 @@ class GlobalAveragePoolingBackwardKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class ShortcutBackwardKernel:
     """Gives every ``stride``-th pixel the gradients of its channels, and the others 0."""
 

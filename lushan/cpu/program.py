@@ -7,7 +7,6 @@ between them. Memory is planned by phases: what is alive in the same phase never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,10 @@ from lushan.cpu.emit import ARENA
 from lushan.cpu.lower import Lowered, Step
 from lushan.cpu.task import Place, Plane, Task
 from lushan.passes.plan_memory import ALIGNMENT, Life, plan_memory
+from lushan.record import record
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class NativeProgram:
     """The native form of a network at one input shape.
 
@@ -81,7 +81,7 @@ def build_program(lowered: Lowered, store: CodeStore) -> NativeProgram:
     )
 
 
-@dataclass(frozen=True)
+@record
 class _Scheduled:
     """A step with its first and last phase, and each task with whether a barrier is before it."""
 

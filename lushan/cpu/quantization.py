@@ -7,7 +7,6 @@ of numbers, whatever its channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -19,6 +18,7 @@ from lushan.cpu.emit import F32, I8, KernelEmitter, Value
 from lushan.cpu.rows import each_row, each_vector, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel, Plane, Task
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -38,7 +38,7 @@ class Argument(IntEnum):
     ZERO_POINTS = auto()  # [LENGTH]
 
 
-@dataclass(frozen=True)
+@record
 class QuantizationKernel:
     """y = x · (1 / scale) + zero point, clamped and rounded."""
 
@@ -61,7 +61,7 @@ class QuantizationKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class DequantizationKernel:
     """y = (x − zero point) · scale."""
 

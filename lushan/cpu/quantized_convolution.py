@@ -11,7 +11,6 @@ A fully connected layer is the same with one pixel per picture, and float32 scor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -24,12 +23,13 @@ from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, slidi
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES, fits_twice
+from lushan.record import record
 from lushan.reference.requantization import Requantization
 
 SLACK = STEP - 1  # bytes that may be read beyond a plane
 
 
-@dataclass(frozen=True)
+@record
 class QuantizedConvolutionKernel(SlidingKernel):
     """One step of a sum is four bytes; y is bytes from ``low`` on, or float32 where it is None.
 

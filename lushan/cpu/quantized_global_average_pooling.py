@@ -5,7 +5,6 @@ The meaning is ``lushan.reference.quantized_pooling.quantized_global_average_poo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -18,9 +17,10 @@ from lushan.cpu.global_average_pooling import Argument, channel_groups, group_ar
 from lushan.cpu.rows import each_row, image_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 
-@dataclass(frozen=True)
+@record
 class QuantizedGlobalAveragePoolingKernel:
     """Means of planes of ``channels``."""
 

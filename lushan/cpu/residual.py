@@ -7,7 +7,6 @@ these are for graphs where they cannot be.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from llvmlite import ir
@@ -27,6 +26,7 @@ from lushan.cpu.rows import (
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import CHANNEL_VECTORS
+from lushan.record import record
 
 
 class ShortcutArgument(IntEnum):
@@ -44,7 +44,7 @@ class ShortcutArgument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class AddKernel:
     """The sum of two planes and an activation; the output may be either of them."""
 
@@ -61,7 +61,7 @@ class AddKernel:
         return emit_elementwise(name, target, 2, joined)
 
 
-@dataclass(frozen=True)
+@record
 class ZeroPaddingShortcutKernel:
     """Every ``stride``-th pixel, its channels between zeros: ``before`` of them before.
 

@@ -7,7 +7,6 @@ a gradient by its size alone, lane by lane, then the lanes pairwise, then the sl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -20,6 +19,7 @@ from lushan.cpu.emit import F32, I32, KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.cpu.tiling import SUM_SLICES, rows_per_chunk
+from lushan.record import record
 
 Array = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class UpdateArgument(IntEnum):
     LENGTH_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class UpdateKernel:
     """One step of a parameter and its velocity; ``clipped`` says that there is a factor."""
 
@@ -119,7 +119,7 @@ class SquaresArgument(IntEnum):
     LENGTH_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class SquaresKernel:
     """The sum of squares of a slice."""
 
@@ -166,7 +166,7 @@ class NormArgument(IntEnum):
     COUNT = 4
 
 
-@dataclass(frozen=True)
+@record
 class NormKernel:
     """The square root of a sum of float64 numbers, as one float32."""
 
@@ -213,7 +213,7 @@ def gradient_norm_tasks(gradient: Plane, y: Plane) -> tuple[list[Task], list[Pla
     ], [partial]
 
 
-@dataclass(frozen=True)
+@record
 class TotalNormKernel:
     """The norm of so many norms."""
 
@@ -231,7 +231,7 @@ class TotalNormKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class ClippingFactorKernel:
     """min(1, most / norm); NaN where the norm is."""
 

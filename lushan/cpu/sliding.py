@@ -7,7 +7,6 @@ Here are the arguments of its tasks, what its code depends on, and how the work 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from typing import Any
 
@@ -18,6 +17,7 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane
 from lushan.cpu.task import Argument as TaskArgument
 from lushan.cpu.tiling import Chunks, Tile, choose_chunks, choose_tile, unrolling
+from lushan.record import field, record
 
 
 class Argument(IntEnum):
@@ -48,7 +48,7 @@ class Argument(IntEnum):
     THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
-@dataclass(frozen=True)
+@record
 class SlidingKernel:
     """What the loops depend on: everything but height, width and batch.
 
@@ -98,7 +98,7 @@ class SlidingKernel:
         return -(-self.output_channels // self.channels(target))
 
 
-@dataclass(frozen=True)
+@record
 class Geometry:
     """How a convolution lies over its input: (height, width), padding on four sides."""
 

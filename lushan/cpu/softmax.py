@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from llvmlite import ir
@@ -20,6 +19,7 @@ from lushan.cpu.exponential import exponential
 from lushan.cpu.rows import each_row, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -37,7 +37,7 @@ class Argument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class SoftmaxKernel:
     """Softmax over ``channels``; the output may be the input."""
 

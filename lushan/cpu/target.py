@@ -8,16 +8,16 @@ model; LLVM gets the host's name for its scheduling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cache
 
 from lushan.cpu.host import host
 from lushan.errors import UsageError
+from lushan.record import record, replace
 
 LEVELS = ("avx512", "avx2", "neon", "generic")  # best first
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """An instruction set: vectors of ``lanes`` float32, ``registers`` of them.
 

@@ -9,13 +9,13 @@ task names places (``Place``), which become a base and an offset in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
 from lushan.cpu.target import Target
+from lushan.record import record
 
 FLOAT = 4  # bytes
 UNLIMITED = 1 << 60
@@ -28,7 +28,7 @@ class Kernel(Protocol):
         """Return the LLVM IR of the kernel as a function called ``name``."""
 
 
-@dataclass(frozen=True)
+@record
 class Plane:
     """A value of shape [N, H, W, C] in memory; [N, C] is a plane of height and width 1.
 
@@ -76,7 +76,7 @@ class Plane:
         return Place(self.value, self.itemsize * (self.origin if element is None else element))
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """A byte of a planned value: two integers among a task's arguments, base and offset."""
 
@@ -87,7 +87,7 @@ class Place:
 Argument: TypeAlias = "int | Place | NDArray[Any]"
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Task:
     """One kernel over one step's data.
 

@@ -11,9 +11,9 @@ one accumulator depend on each other, 4 cycles apart: fewer than 8 accumulators 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from lushan.cpu.target import Target
+from lushan.record import record
 
 L2_BYTES = 512 * 2**10  # what one thread may count on: half of the smallest common L2
 
@@ -26,7 +26,7 @@ LINE = 16  # float32 of one
 PREFETCHING_TILES = 4
 
 
-@dataclass(frozen=True)
+@record
 class Tile:
     """MR output pixels of a row × NV vectors of output channels."""
 
@@ -132,7 +132,7 @@ SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay 
 FEWEST_CHUNKS, EVENLY = 8, 4  # so many, a multiple of that: two or four threads end together
 
 
-@dataclass(frozen=True)
+@record
 class Chunks:
     """How a convolution is cut: so many output rows × so many panels of weights each."""
 
@@ -243,7 +243,7 @@ def choose_weight_gradient_tile(output_channels: int, run: int, target: Target) 
     return min(tiles, key=cycles)
 
 
-@dataclass(frozen=True)
+@record
 class WeightGradientCut:
     """How the sums of a weight's gradient are cut: slices of rows × parts of output channels."""
 

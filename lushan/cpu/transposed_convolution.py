@@ -16,7 +16,6 @@ and runs over kernel rows, kernel columns and input channels of the group.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -28,6 +27,7 @@ from lushan.cpu.rows import each_row, image_pointer, plane_arguments, row_argume
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import TRANSPOSED_TILES
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -50,7 +50,7 @@ class Argument(IntEnum):
     ROWS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class TransposedConvolutionKernel:
     """``window`` is (KH, KW); ``padding`` is (top, left); channels are those of one group.
 

@@ -8,7 +8,6 @@ the strip's tiles adds one product to each sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from llvmlite import ir
@@ -19,6 +18,7 @@ from lushan.cpu.tiling import Tile
 from lushan.cpu.winograd_tiles import Spread, corner, store_points, transform_inputs, twice
 from lushan.cpu.winograd_tiling import WINOGRAD_GRADIENT_BLOCK, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices, transform_gradient
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -51,7 +51,7 @@ class Argument(IntEnum):
     ADDS = auto()  # 1 where there are sums of earlier tiles, else 0
 
 
-@dataclass(frozen=True)
+@record
 class InputPointsKernel:
     """Transforms x; a chunk is some tiles."""
 
@@ -67,7 +67,7 @@ class InputPointsKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class GradientPointsKernel:
     """Transforms grad_y; a chunk is some tiles."""
 
@@ -82,7 +82,7 @@ class GradientPointsKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class PointSumsKernel:
     """Sums over the tiles of transformed planes; a chunk is a point and some output channels."""
 
@@ -103,7 +103,7 @@ class PointSumsKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class SliceSumsKernel:
     """All of it for a slice of the tiles, strip by strip in scratch memory; a chunk is a slice."""
 
@@ -280,7 +280,7 @@ class JoiningArgument(IntEnum):
     CHANNELS_PER_CHUNK = auto()
 
 
-@dataclass(frozen=True)
+@record
 class TapsKernel:
     """Adds up slices, and makes 3×3 taps of each P sums, in float64."""
 

@@ -7,7 +7,6 @@ registers, one long sum over the input channels each, whatever the tiling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from lushan.cpu.activation import Activation, activate
@@ -17,6 +16,7 @@ from lushan.cpu.tiling import LINE, Tile
 from lushan.cpu.winograd_tiles import Corner, Spread, corner, transform_inputs, twice
 from lushan.cpu.winograd_tiling import WINOGRAD_SKEW, winograd_products
 from lushan.cpu.winograd_transform import points, transform_output
+from lushan.record import record
 
 
 class Argument(IntEnum):
@@ -51,7 +51,7 @@ class Argument(IntEnum):
     THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
-@dataclass(frozen=True)
+@record
 class WinogradInputKernel:
     """Stage 1 as a task of its own."""
 
@@ -65,7 +65,7 @@ class WinogradInputKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class WinogradKernel:
     """What the generated code depends on: everything but height, width and batch.
 

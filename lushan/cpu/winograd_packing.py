@@ -8,7 +8,6 @@ channels lie side by side, and goes through the generated kernel while it is in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -22,6 +21,7 @@ from lushan.cpu.winograd_tiles import store_points
 from lushan.cpu.winograd_tiling import choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS, matrices
 from lushan.graph.weights import Factors
+from lushan.record import record
 
 
 def winograd_shape(shape: Sequence[int], outputs: int, target: Target) -> tuple[int, ...]:
@@ -54,7 +54,7 @@ class Argument(IntEnum):
     LENGTH = auto()  # IC·NR, a multiple of the lanes
 
 
-@dataclass(frozen=True)
+@record
 class WinogradWeightKernel:
     """Transforms a panel, a vector of pairs of channels at a time."""
 

@@ -8,7 +8,6 @@ numbers lie a little apart: a power of two between them would put all P into one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import numpy as np
@@ -23,6 +22,7 @@ from lushan.cpu.winograd_packing import transform_taps
 from lushan.cpu.winograd_tiles import store_points
 from lushan.cpu.winograd_tiling import WINOGRAD_SKEW, choose_winograd_vectors, winograd_products
 from lushan.cpu.winograd_transform import TAPS
+from lushan.record import record
 
 _WINDOW = TAPS * TAPS
 
@@ -38,7 +38,7 @@ class Argument(IntEnum):
     PANEL = auto()  # from one panel to the next
 
 
-@dataclass(frozen=True)
+@record
 class OutputPanelsKernel:
     """Into panels of output channels. Squares of L by L channels are turned round, tap by tap."""
 
@@ -79,7 +79,7 @@ class OutputPanelsKernel:
         return e.text()
 
 
-@dataclass(frozen=True)
+@record
 class InputPanelsKernel:
     """Into panels of input channels, the kernel turned round."""
 

@@ -5,8 +5,6 @@ Which scheme a layer gets, and how its tiles are cut, with the arithmetic that c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT
 from lushan.cpu.tiling import (
@@ -18,6 +16,7 @@ from lushan.cpu.tiling import (
     fits,
     rows_that_fit,
 )
+from lushan.record import record
 
 WINOGRAD_SKEW = 16  # elements: squares a power of two apart would share sets of the L1 cache
 
@@ -95,7 +94,7 @@ def choose_training_outputs(
     return best if best and cost(best) <= LARGEST_SHARE * direct else 0
 
 
-@dataclass(frozen=True)
+@record
 class WinogradStrips:
     """How a list of tiles is cut: strips of so many, through so many panels of weights a chunk.
 
@@ -197,7 +196,7 @@ def choose_winograd_gradient_tile(
     return min(tiles, key=cycles)
 
 
-@dataclass(frozen=True)
+@record
 class WinogradGradientCut:
     """How the tiles of Winograd's gradient by the weight are cut.
 

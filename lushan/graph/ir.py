@@ -11,16 +11,16 @@ Left out on purpose: control flow, and any mutation of a value that is not a par
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from lushan.errors import GraphError
+from lushan.record import record
 
 Shape: TypeAlias = tuple[int | None, ...]
 Attribute: TypeAlias = int | float | str | bool | tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class TensorType:
     """What is known of a tensor before the program runs: its shape and its element type."""
 
@@ -31,7 +31,7 @@ class TensorType:
         return f"{self.dtype}[{', '.join('?' if n is None else str(n) for n in self.shape)}]"
 
 
-@dataclass(frozen=True)
+@record
 class Value:
     """A named tensor that comes from outside the graph: an input or a parameter."""
 
@@ -39,7 +39,7 @@ class Value:
     type: TensorType
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """One operator applied to named values.
 
@@ -78,7 +78,7 @@ def make_node(
     return Node(operator, inputs, outputs, tuple(sorted(attributes.items())), updates)
 
 
-@dataclass(frozen=True)
+@record
 class Graph:
     """A network: inputs, parameters, nodes in order of execution, and the names of its outputs."""
 

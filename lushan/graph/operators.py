@@ -9,7 +9,6 @@ One table, ``OPERATORS``, from name to signature; the rules are in ``shape_rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias, cast
 
@@ -19,6 +18,7 @@ from lushan.graph import quantized_shape_rules as quantized
 from lushan.graph import shape_rules as rules
 from lushan.graph.ir import Attribute, Node, TensorType
 from lushan.graph.shape_rules import INTEGERS, Types
+from lushan.record import field, record
 from lushan.reference.requantization import ACTIVATIONS
 
 ShapeRule: TypeAlias = Callable[[Node, Types], list[TensorType]]
@@ -30,7 +30,7 @@ _LARGEST = 3.4e38  # the largest numbers of float32
 _ANY = 2**31  # inputs
 
 
-@dataclass(frozen=True)
+@record
 class Operator:
     """The signature of an operator: counts as (least, most), and its attributes with checks.
 

@@ -13,13 +13,13 @@ halves up: the same on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lushan.errors import UsageError
+from lushan.record import record
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ columns (MPEG-2, H.264 and raw video frames by default), or ``"center"``, in the
 two columns (JPEG, MPEG-1). Down, those of 4:2:0 sit in the middle between two rows in both."""
 
 
-@dataclass(frozen=True)
+@record
 class Standard:
     """The weights of red and blue in luma; green has the rest."""
 

@@ -7,13 +7,14 @@ is no reason to refuse a picture. A profile that *is* sRGB, whatever its name, c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+from lushan.record import record
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -23,7 +24,7 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _NAME_LENGTH = 100
 
 
-@dataclass(frozen=True)
+@record
 class Profile:
     """What an embedded profile says about itself, and whether it can and need be applied."""
 

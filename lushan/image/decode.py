@@ -18,7 +18,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +28,7 @@ from lushan.errors import LushanError, PictureError, PictureTooLargeError
 from lushan.image.modes import bits_per_channel, to_rgb
 from lushan.image.sources import open_source, source_name
 from lushan.image.timed_file import TimedFile
+from lushan.record import record
 
 MAX_PIXELS = 178_000_000
 """Pictures with more pixels than this are refused unless the caller raises the limit."""
@@ -61,7 +61,7 @@ _UPRIGHT = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class InputReport:
     """What a picture was, and what was done to make it RGB pixels."""
 
@@ -84,7 +84,7 @@ class InputReport:
         return {**vars(self), "ignored": list(self.ignored)}
 
 
-@dataclass(frozen=True)
+@record
 class Picture:
     """A decoded picture: upright 8-bit RGB, and the report of how it came about."""
 

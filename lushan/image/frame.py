@@ -12,7 +12,6 @@ than 8 bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -31,9 +30,10 @@ from lushan.image.color import (
     upsample,
     ycbcr_to_rgb,
 )
+from lushan.record import record
 
 
-@dataclass(frozen=True)
+@record
 class FrameFormat:
     """A memory layout of Y′CbCr samples."""
 
@@ -77,7 +77,7 @@ FORMAT_NAMES = tuple(known.name for known in _FORMATS)
 PACKED_STARTS = {"YUYV": (0, 1, 3), "UYVY": (1, 0, 2)}
 
 
-@dataclass(frozen=True)
+@record
 class Planes:
     """The samples of one frame. y: [H, W]; cb, cr: [h, w] as the sampling leaves them; uint8."""
 

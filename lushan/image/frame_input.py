@@ -17,7 +17,6 @@ A fast engine gives the same bits: ``lushan.cpu.frame_input``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -29,6 +28,7 @@ from lushan.image.preprocess import Placement, Preprocessing
 from lushan.image.raw_frame import GREY, RGB24, Frame
 from lushan.image.resize import Box
 from lushan.image.taps import WEIGHT_BITS, Taps, of_half_samples, resampling, spread
+from lushan.record import record
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -44,7 +44,7 @@ TERMS = {
 """Which channels make red, green and blue, in the order of the sum."""
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Sums:
     """Whole-number taps: target t is Σₖ weights[t, k] · source[starts[t] + k], times 2¹⁴.
 
@@ -63,7 +63,7 @@ class Sums:
         return whole
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class FramePlan:
     """How the frames of one kind become the input of one network.
 

@@ -13,7 +13,6 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,11 +20,12 @@ from lushan.errors import PictureError
 from lushan.image.color import Range, Standard
 from lushan.image.raw_frame import Frame, raw_frame_size
 from lushan.image.sources import source_name
+from lushan.record import record
 
 STDIN = "-"
 
 
-@dataclass(frozen=True)
+@record
 class RawLayout:
     """What the bytes of raw frames mean; None is guessed, see ``Frame.from_bytes``."""
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lushan.errors import UsageError
+from lushan.record import record
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
     c: int
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """One order of the numbers in memory; ``parse_layout`` makes it from its name."""
 

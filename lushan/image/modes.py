@@ -8,14 +8,13 @@ beyond 16 bits) are refused rather than scaled by a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lushan.errors import PictureError
 from lushan.image.color_profile import convert_to_srgb, read_profile
+from lushan.record import record
 
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _WHITE = 255
@@ -26,7 +25,7 @@ _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
 
 
-@dataclass(frozen=True)
+@record
 class Converted:
     """An RGB image and what was done to the pixels on the way."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from lushan.errors import ModelError
 from lushan.image.resize import INTERPOLATIONS, Box, Size, resize_and_crop
+from lushan.record import record
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +41,7 @@ _LARGEST_SIDE = 2048
 _LARGEST_RESIZED_SIDE = 16384  # of which only the crop is computed
 
 
-@dataclass(frozen=True)
+@record
 class Placement:
     """Where the input of a network lies on a picture, resized to (width, height) ``resized``.
 
@@ -54,7 +54,7 @@ class Placement:
     fill: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@record
 class Preprocessing:
     """How a picture becomes the input of a network.
 

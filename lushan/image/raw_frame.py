@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +30,7 @@ from lushan.image.color import (
     ycbcr_to_rgb,
 )
 from lushan.image.frame import FORMAT_NAMES, PACKED_STARTS, FrameFormat, frame_format, frame_size
+from lushan.record import record
 
 if TYPE_CHECKING:
     from lushan.image.decode import InputReport
@@ -88,7 +88,7 @@ def raw_frame_size(format_name: str, width: int, height: int, stride: int | None
     return _checked_stride(name, width, height, stride) * height
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Frame:
     """A frame of a camera or a video: planes, and what they mean.
 

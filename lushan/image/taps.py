@@ -12,10 +12,11 @@ such that each running sum is: the total stays 1, and neighbours make up for eac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lushan.record import record
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -25,7 +26,7 @@ ONE = 1 << WEIGHT_BITS
 """What a whole weight of 1 is as an integer."""
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Taps:
     """Target pixel t is Σₖ weights[t, k] · source[starts[t] + k].
 

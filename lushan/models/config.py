@@ -14,19 +14,19 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lushan.errors import ModelError
 from lushan.models.labels import Description
+from lushan.record import field, record
 
 # ImageNet-21k with all its descriptions takes 2 MB.
 MAXIMUM_BYTES = 16 * 2**20
 MAXIMUM_CLASSES = 10_000_000
 
 
-@dataclass(frozen=True)
+@record
 class ModelConfig:
     """What a model is, apart from its weights.
 

@@ -17,18 +17,18 @@ folders. A model that brings names keeps them as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from lushan.errors import ModelError, UsageError
+from lushan.record import record
 from lushan.text import first_few, nearest, printable
 
 # An id's description in a config.json: one text, or one text per language ("en", "zh").
 Description = str | Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@record
 class Labels:
     """The names of a model's classes, in the order of its scores.
 

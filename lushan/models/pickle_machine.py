@@ -15,10 +15,10 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from lushan.errors import ModelError
+from lushan.record import record
 from lushan.text import printable
 
 # A checkpoint of ResNet-152 with its optimiser takes about 150,000 instructions and 2 MB.
@@ -27,7 +27,7 @@ MAXIMUM_BYTES = 64 * 2**20
 MAXIMUM_LINE = 4096
 
 
-@dataclass(frozen=True)
+@record
 class Vocabulary:
     """Everything a pickle may name, and what that means here.
 
@@ -42,7 +42,7 @@ class Vocabulary:
     build: Callable[[object, object], bool]
 
 
-@dataclass(frozen=True)
+@record
 class Name:
     """A name of the vocabulary on the stack: a label, never the thing that it names."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from lushan.errors import ModelError
+from lushan.record import as_dict, field_names, record, replace
 
 Block: TypeAlias = Literal["basic", "bottleneck"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "prelu", "sigmoid", "tanh"]
@@ -26,7 +26,7 @@ MAXIMUM_BLOCKS = 10_000
 MAXIMUM_SIZE = 2**31 - 1
 
 
-@dataclass(frozen=True)
+@record
 class ResNet:
     """A residual network, described.
 
@@ -63,13 +63,13 @@ class ResNet:
         """Return the description as json-ready data (``model_args`` in ``config.json``)."""
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
+            for name, value in as_dict(self).items()
         }
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> ResNet:
         """Return the network that ``description`` describes; raises ModelError naming the key."""
-        known = {field.name for field in fields(cls)}
+        known = set(field_names(cls))
         for key in description:
             if key not in known:
                 raise ModelError(

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from lushan.graph.ir import Graph, Node, TensorType
 from lushan.graph.liveness import last_uses
 from lushan.graph.verify import infer_types
+from lushan.record import record
 
 
-@dataclass(frozen=True)
+@record
 class LayerSummary:
     """One node of a network at a given picture size."""
 
@@ -29,7 +29,7 @@ class LayerSummary:
     multiply_accumulates: int
 
 
-@dataclass(frozen=True)
+@record
 class NetworkSummary:
     """A network at a given picture size.
 

@@ -21,7 +21,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -31,6 +30,7 @@ from lushan.errors import ModelError
 from lushan.models.bfloat16 import widen_bfloat16
 from lushan.models.pickle_machine import MAXIMUM_BYTES
 from lushan.models.torch_pickle import Storage, StoredTensor, read_pickle
+from lushan.record import record
 from lushan.text import printable
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -43,7 +43,7 @@ MAXIMUM_EXPANSION = 4
 MAXIMUM_DIRECTORY = 4 * 2**20
 
 
-@dataclass(frozen=True)
+@record
 class _Extent:
     """Where the bytes of a storage lie in the file, and their CRC-32 where the file has one."""
 

@@ -10,7 +10,6 @@ import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lushan.models.model_folder import CONFIG, read_model_folder
 from lushan.models.quantized import is_quantized, quantized_graph
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import build
+from lushan.record import record, replace
 
 DEFAULT = "default"
 CUSTOM = "resnet"  # the architecture of one's own design: ``model_args`` describes it
@@ -43,7 +43,7 @@ _IMAGENET_CFG: dict[str, Any] = {
 _CIFAR_CFG: dict[str, Any] = {**_IMAGENET_CFG, "input_size": [3, 32, 32], "crop_pct": 1.0}
 
 
-@dataclass(frozen=True)
+@record
 class Model:
     """A network with its weights, and how pictures enter it and answers leave it."""
 

@@ -9,12 +9,13 @@ describe): within a few per cent of the lower bound, which is the most that live
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from lushan.record import record
 
 ALIGNMENT = 64  # bytes: a cache line, and a vector of AVX-512
 
 
-@dataclass(frozen=True)
+@record
 class Life:
     """A value that needs ``size`` bytes in the steps ``first`` … ``last``, both included."""
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias, overload
 
 from lushan.errors import UsageError
+from lushan.record import record
 
 Pair: TypeAlias = int | Sequence[int]  # one number for both, or (height, width)
 Edges: TypeAlias = int | Sequence[int]  # one, (height, width), or (top, bottom, left, right)
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """A window as it slides: build it with ``window``, which checks the numbers."""
 
@@ -121,7 +121,7 @@ class Window:
                     yield Tap(kh, kw, (slice(None), h[0], w[0]), (slice(None), h[1], w[1]))
 
 
-@dataclass(frozen=True)
+@record
 class Tap:
     """One kernel position and the pixels that it joins while the window slides.
 

@@ -17,11 +17,11 @@ Arrays: x [N, H, W, IC], y [N, HO, WO, OC], weight [OC, KH, KW, IC/G]. Nothing i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from lushan.record import record
 from lushan.reference.arrays import FloatArray
 from lushan.reference.geometry import Window
 
@@ -33,7 +33,7 @@ from lushan.reference.geometry import Window
 COLUMN_BYTES = 4 << 20
 
 
-@dataclass(frozen=True)
+@record
 class Block:
     """Output rows that are computed together: whole pictures, or some rows of one picture."""
 

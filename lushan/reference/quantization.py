@@ -17,13 +17,13 @@ one, in the order given, never two in one instruction (no fused multiply-add).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lushan.errors import UsageError
+from lushan.record import record
 from lushan.reference.arrays import check_elements
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -36,7 +36,7 @@ HIGHEST_WEIGHT = 127  # -128 is left out, so that weights are symmetric
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True)
+@record
 class QuantizationParameters:
     """What the bytes of a tensor stand for: ``scale`` and ``zero_point``, float32 () or [C]."""
 

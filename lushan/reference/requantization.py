@@ -18,13 +18,13 @@ The constants are computed here in float64, once, for the reference and for the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lushan.errors import UsageError
+from lushan.record import record
 from lushan.reference.quantization import (
     HIGHEST,
     Bytes,
@@ -44,7 +44,7 @@ ACTIVATIONS = ("none", "relu")
 Shortcut: TypeAlias = "tuple[Bytes, QuantizationParameters]"
 
 
-@dataclass(frozen=True)
+@record
 class Requantization:
     """The constants of one layer; ``multiplier`` and ``offset`` are float32 [OC].
 
