@@ -20,7 +20,7 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from lushan.cpu import task
-from lushan.cpu.batch_norm_walk import walk_task
+from lushan.cpu.batch_norm_walk import Following, walk_task
 from lushan.cpu.channel_sums import F64, double, doubles, each_channel, single, sums_task, two_sums
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.target import Target
@@ -157,10 +157,12 @@ def batch_norm_training_tasks(
     *,
     epsilon: float,
     momentum: float,
+    following: Following | None = None,
 ) -> tuple[list[Task], list[Plane]]:
     """Normalise x to y; write mean and variance [C], and move the running ones.
 
-    ``parameters`` are weight, bias, running mean and running variance.
+    ``parameters`` are weight, bias, running mean and running variance. y is what ``following``
+    makes of the result.
     """
     c = x.shape[3]
     sums, partial, slices = sums_task("moments", x, f"{y.value} partial")
@@ -178,7 +180,8 @@ def batch_norm_training_tasks(
         ),
     }
     between = Task(StatisticsKernel(c, epsilon, momentum), arguments, 1, waits=True)
-    return [sums, between, walk_task(x, y, scale)], [partial, scale]
+    walk = walk_task(x, y, scale, following=following)
+    return [sums, between, walk], [partial, scale]
 
 
 def batch_norm_given_tasks(

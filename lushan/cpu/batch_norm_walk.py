@@ -1,6 +1,6 @@
 """The second walk of batch norm: every number by a few constants of its channel.
 
-    forward    y = scale · x + shift
+    forward    y = activation(scale · x + shift + residual), the last two where they follow it
     backward   grad_x = scale · (grad_y − mean of grad_y) + slope · (x − mean)
 
 What the constants are made of is in ``batch_norm_training`` and ``batch_norm_backward``.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import IntEnum, auto
 
 from lushan.cpu import task
+from lushan.cpu.activation import Activation, activate
 from lushan.cpu.emit import KernelEmitter, Value
 from lushan.cpu.rows import Piece, each_group, each_row, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
@@ -37,6 +38,9 @@ class WalkArgument(IntEnum):
     ROWS = auto()
     ROWS_PER_IMAGE = auto()
     ROWS_PER_CHUNK = auto()
+    RESIDUAL = 18  # and RESIDUAL + 1
+    RESIDUAL_ROW = 20
+    RESIDUAL_IMAGE = auto()
 
 
 @record
@@ -45,12 +49,15 @@ class WalkKernel:
 
     channels: int
     backward: bool
+    residual: bool = False
+    activation: Activation = "none"
+    slope: float = 0.0
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
         e = KernelEmitter(name, target)
         coefficients = e.pointer(WalkArgument.COEFFICIENTS)
-        names = ("X", "GRADIENT") if self.backward else ("X",)
+        names = ("X", *["GRADIENT"] * self.backward, *["RESIDUAL"] * self.residual)
 
         def row(image: Value, y: Value) -> None:
             lines = [row_pointer(e, WalkArgument, name, image, y) for name in names]
@@ -87,17 +94,37 @@ class WalkKernel:
     def _result(self, e: KernelEmitter, loaded: list[Value], numbers: list[Value]) -> Value:
         b = e.builder
         if not self.backward:
-            return e.fma(loaded[0], numbers[0], numbers[1])
+            y = e.fma(loaded[0], numbers[0], numbers[1])
+            if self.residual:
+                y = b.fadd(y, loaded[1])
+            return activate(e, self.activation, y, self.slope)
         x, gradient = loaded
         scale, mean_gradient, slope, mean = numbers
         along = b.fmul(slope, b.fsub(x, mean))
         return e.fma(scale, b.fsub(gradient, mean_gradient), along)
 
 
-def walk_task(x: Plane, y: Plane, coefficients: Plane, gradient: Plane | None = None) -> Task:
+@dataclass(frozen=True)
+class Following:
+    """What follows batch norm on its way forward, and is done before the only store."""
+
+    residual: Plane | None = None
+    activation: Activation = "none"
+    slope: float = 0.0
+
+
+def walk_task(
+    x: Plane,
+    y: Plane,
+    coefficients: Plane,
+    gradient: Plane | None = None,
+    following: Following | None = None,
+) -> Task:
     """Return the task that makes y of x, with [2, C] coefficients; of grad_y too, with [4, C]."""
     _, _, w, c = x.shape
+    after = following or Following()
     planes = {"X": x, "Y": y} | ({} if gradient is None else {"GRADIENT": gradient})
+    planes |= {} if after.residual is None else {"RESIDUAL": after.residual}
     cut, chunks = row_arguments(WalkArgument, y, len(planes) * w * c)
     arguments: dict[IntEnum, task.Argument] = {
         **plane_arguments(WalkArgument, **planes),
@@ -105,4 +132,7 @@ def walk_task(x: Plane, y: Plane, coefficients: Plane, gradient: Plane | None = 
         WalkArgument.COEFFICIENTS: coefficients.at(),
         WalkArgument.WIDTH: w,
     }
-    return Task(WalkKernel(c, gradient is not None), arguments, chunks, waits=True)
+    kernel = WalkKernel(
+        c, gradient is not None, after.residual is not None, after.activation, after.slope
+    )
+    return Task(kernel, arguments, chunks, waits=True)

@@ -14,6 +14,7 @@ import numpy as np
 from lushan.cpu.activation_backward import activation_backward_tasks, prelu_backward_tasks
 from lushan.cpu.batch_norm_backward import batch_norm_backward_tasks
 from lushan.cpu.batch_norm_training import batch_norm_training_tasks
+from lushan.cpu.batch_norm_walk import Following
 from lushan.cpu.channel_sums import channel_sum_tasks
 from lushan.cpu.convolution import Epilogue, convolution_task
 from lushan.cpu.convolution_backward import weight_gradient_tasks
@@ -185,8 +186,13 @@ def _channel_sum(context: Context, node: Node) -> Lowering:
 def _batch_norm_training(context: Context, node: Node) -> Lowering:
     options: dict[str, Any] = node.options
     x, y, mean, variance = (context.planes[name] for name in (node.inputs[0], *node.outputs))
-    parameters = [context.packer.array(name) for name in node.inputs[1:]]
-    return batch_norm_training_tasks(x, y, (mean, variance), parameters, **options)
+    parameters = [context.packer.array(name) for name in node.inputs[1:5]]
+    residual = context.planes[node.inputs[5]] if len(node.inputs) > 5 else None  # of a chain
+    activation, slope = options.pop("activation", "none"), options.pop("slope", 0.0)
+    following = Following(residual, activation, slope)
+    return batch_norm_training_tasks(
+        x, y, (mean, variance), parameters, following=following, **options
+    )
 
 
 def _batch_norm_backward(context: Context, node: Node) -> Lowering:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.cpu.batch_norm_chains import join_chains
 from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.lowering_context import Context, Lowering, Options
@@ -98,7 +99,7 @@ def lower(
             continue
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
-    for node in graph.nodes:
+    for node in join_chains(graph, wanted) if is_training(graph) else graph.nodes:
         rule = _rule(node.operator)
         if rule is None:
             raise GraphError(
