@@ -152,7 +152,8 @@ class Client:
                 if connection[0].at_eof():  # told to close with the answer of before
                     connection = await self._connect()
                 self.answers[await self._ask(connection, index)] += 1
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError) as error:
+                print(f"no answer: {error!r} after {time.perf_counter() - due:.1f} s", flush=True)
                 self.answers[0] += 1
                 connection = await self._connect()
             self.latencies.append(time.perf_counter() - due)
