@@ -149,7 +149,9 @@ class Client:
         async def one(index: int, due: float) -> None:
             connection = await free.get()
             try:
-                if connection[0].at_eof():  # told to close with the answer of before
+                reader, writer = connection
+                # Closed with the answer of before, or because it lay idle: any client asks anew.
+                if reader.at_eof() or reader.exception() or writer.is_closing():
                     connection = await self._connect()
                 self.answers[await self._ask(connection, index)] += 1
             except (OSError, asyncio.IncompleteReadError) as error:
