@@ -107,6 +107,9 @@ if __name__ == "__main__":
 """
 
 
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Client:
     """Requests over connections that stay open."""
 
@@ -140,21 +143,23 @@ class Client:
         """Send ``rate`` requests per second at random times; latencies count from those times."""
         self.answers.clear()
         self.latencies.clear()
-        free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        free: asyncio.Queue[Connection | None] = asyncio.Queue()  # None: not opened yet
         for _ in range(connections):
-            free.put_nowait(await self._connect())
+            free.put_nowait(None)
         generator = random.Random(0)
         tasks = []
 
         async def one(index: int, due: float) -> None:
             connection = await free.get()
             try:
-                if connection[0].at_eof():  # told to close with the answer of before
+                # Closed with the answer of before, or because it lay idle: any client asks anew.
+                if connection is None or connection[0].at_eof() or connection[0].exception():
                     connection = await self._connect()
                 self.answers[await self._ask(connection, index)] += 1
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError) as error:
+                print(f"no answer: {error!r} after {time.perf_counter() - due:.1f} s", flush=True)
                 self.answers[0] += 1
-                connection = await self._connect()
+                connection = None
             self.latencies.append(time.perf_counter() - due)
             free.put_nowait(connection)
 
@@ -168,17 +173,15 @@ class Client:
             tasks.append(asyncio.ensure_future(one(index, due)))
         await asyncio.gather(*tasks)
         while not free.empty():
-            writer = free.get_nowait()[1]
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            if last := free.get_nowait():
+                last[1].close()
+                with contextlib.suppress(OSError):
+                    await last[1].wait_closed()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> Connection:
         return await asyncio.open_connection("127.0.0.1", self._port)
 
-    async def _ask(
-        self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], index: int
-    ) -> int:
+    async def _ask(self, connection: Connection, index: int) -> int:
         reader, writer = connection
         writer.write(self._requests[index % len(self._requests)])
         head = await reader.readuntil(b"\r\n\r\n")

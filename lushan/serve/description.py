@@ -10,6 +10,7 @@ from lushan import __version__
 from lushan.recognizer import LANGUAGES
 from lushan.serve import open_inference, uploads
 from lushan.serve.limits import Limits
+from lushan.serve.question import FORMATS, METHODS
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _BINARY = {"type": "string", "format": "binary"}
@@ -44,6 +45,9 @@ def openapi(models: Sequence[str], limits: Limits) -> dict[str, Any]:
         },
         "paths": {
             "/v1/classify": {"post": _classify(models, refusals)},
+            "/v1/explain": {"get": _explain(refusals)},
+            "/v1/models": {"get": _get("The models, and the limits on pictures", refusals)},
+            "/v1/labels": {"get": _labels(models, refusals)},
             **_open_inference(models, refusals),
             "/metrics": {"get": _get("Metrics in Prometheus' text format", refusals, "text/plain")},
         },
@@ -108,6 +112,12 @@ def _classify(models: Sequence[str], refusals: dict[str, str]) -> dict[str, Any]
                 "top", "Answers per picture; 5 if not given.", {"type": "integer", "minimum": 1}
             ),
             _query("lang", "Language of names and messages.", {"enum": list(LANGUAGES)}),
+            _query(
+                "keep",
+                "1: keep each picture in memory for some minutes, and give the id by which "
+                "/v1/explain finds it.",
+                {"type": "integer", "minimum": 0, "maximum": 1},
+            ),
         ],
         "requestBody": {
             "required": True,
@@ -118,6 +128,46 @@ def _classify(models: Sequence[str], refusals: dict[str, str]) -> dict[str, Any]
         },
         "responses": _responses("The answers, in order", answer, refusals),
     }
+
+
+def _explain(refusals: dict[str, str]) -> dict[str, Any]:
+    number = {"type": "integer", "minimum": 0}
+    return {
+        "summary": "Where an answer came from, for a picture just sent with keep=1: maps, patterns "
+        "and arithmetic as JSON, maps and patterns as a drawing, the tour as a page. An id needs "
+        "no key, and opens this picture alone.",
+        "operationId": "explain",
+        "security": [{}],
+        "parameters": [
+            {**_query("id", "What classify gave.", {"type": "string"}), "required": True},
+            _query("method", "What to ask; cam if not given.", {"enum": list(METHODS)}),
+            _query("lang", "Language of names and messages.", {"enum": list(LANGUAGES)}),
+            _query("class", "A class; the first answer if not given.", number),
+            _query("layer", "A layer; method=layers lists them.", {"type": "string"}),
+            _query("channel", "A channel of the layer; the strongest if not given.", number),
+            _query("row", "A place on the layer's maps, with column.", number),
+            _query("column", "See row.", number),
+            _query("format", "Numbers or a drawing.", {"enum": list(FORMATS)}),
+        ],
+        "responses": {
+            "200": {
+                "description": "The explanation",
+                "content": {"application/json": {}, "image/png": {}, "text/html": {}},
+            },
+            **_refusals({s: refusals[s] for s in ("400", "403", "503")}),
+            **_refusals({"404": "This picture is not kept, or not any more."}),
+        },
+    }
+
+
+def _labels(models: Sequence[str], refusals: dict[str, str]) -> dict[str, Any]:
+    got = _get("The names of a model's classes, in the order of the scores", refusals)
+    responses = {**got["responses"], **_refusals({"400": refusals["400"]})}
+    parameters = [
+        _query("model", "One of the models; the first if not given.", {"enum": list(models)}),
+        _query("lang", "Language of the names.", {"enum": list(LANGUAGES)}),
+    ]
+    return {**got, "responses": responses, "parameters": parameters}
 
 
 def _open_inference(models: Sequence[str], refusals: dict[str, str]) -> dict[str, Any]:
@@ -211,5 +261,6 @@ def _record() -> dict[str, Any]:
             "predictions": {"type": "array", "items": prediction},
             "input": {"type": "object"},
             "error": {"type": "string"},
+            "id": {"type": ["string", "null"]},
         },
     }

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from lushan.serve.limits import Limits
 
 _LINGER = 2.0  # seconds to read on after an early answer, so that its sender gets to see it
+_READ_ON = 8 << 20  # bytes, at most: a flood is not worth the processor time
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -27,6 +28,7 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
     class Protocol(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
         _lingers = False  # answered already, and reading on
+        _read_on = 0  # bytes, since then
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             full = len(self.connections) >= limits.connections
@@ -40,6 +42,9 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
             super().data_received(data)
             if self._lingers:
                 if self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete:
+                    self._read_on += len(data)
+                    if self._read_on > _READ_ON:
+                        self.transport.pause_reading()
                     return
                 self._lingers = False  # all of it came: the connection is as good as any
                 self._give(None)
@@ -57,7 +62,7 @@ def protocol_with(limits: Limits) -> type[H11Protocol]:
             if self.transport.is_closing():
                 self._give(limits.send_timeout)
             elif unread:
-                self._lingers = True
+                self._lingers, self._read_on = True, 0
                 self._give(_LINGER)
 
         def pause_writing(self) -> None:
