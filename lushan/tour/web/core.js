@@ -82,7 +82,7 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-// An element with a text: p("key"), said("h3", "key", values).
+// An element with a text.
 function said(tag, key, values, attributes = {}) {
   return say(el(tag, attributes), key, values);
 }
