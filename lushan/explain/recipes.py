@@ -33,8 +33,8 @@ class Recipe:
     ``kernels`` are float32 [K, KH, KW, IC/groups], folded, as they were used; ``biases`` float32
     [K], ``slopes`` (of a leaky activation) float64 [K]. Channel k reads the channels of ``source``
     from ``first[k]`` on. ``slide`` is how the window moves. ``shortcut`` names the value that is
-    added to the sum, None without. Where ``separate`` is True the engine stores the sum as a float32
-    before the activation.
+    added to the sum, None without. Where ``separate`` is True the engine stores the sum
+    as a float32 before the activation.
     """
 
     node: str
