@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lushan import passes
 from lushan.errors import UsageError
@@ -29,11 +30,11 @@ _ACTIVATIONS = ("relu", "leaky_relu", "prelu", "sigmoid", "tanh")
 class Recipe:
     """How the numbers of ``channels`` of the value ``node`` come from the value ``source``.
 
-    ``kernels`` are float32 [K, KH, KW, IC/groups], folded, as they were used; ``biases`` and
-    ``slopes`` (of a leaky activation) float32 [K]. Channel k reads the channels of ``source`` from
-    ``first[k]`` on. ``slide`` is how the window moves. ``shortcut`` names the value that is added
-    to the sum, None without. Where ``separate`` is True the engine stores the sum as a float32
-    before the activation.
+    ``kernels`` are float32 [K, KH, KW, IC/groups], folded, as they were used; ``biases`` float32
+    [K], ``slopes`` (of a leaky activation) float64 [K]. Channel k reads the channels of ``source``
+    from ``first[k]`` on. ``slide`` is how the window moves. ``shortcut`` names the value that is
+    added to the sum, None without. Where ``separate`` is True the engine stores the sum
+    as a float32 before the activation.
     """
 
     node: str
@@ -45,7 +46,7 @@ class Recipe:
     first: tuple[int, ...]
     shortcut: str | None
     activation: str
-    slopes: FloatArray
+    slopes: npt.NDArray[np.float64]
     separate: bool = False
 
     @property
@@ -71,9 +72,9 @@ def recipe(inspection: Inspection, node: str, channels: Sequence[int]) -> Recipe
         below = recipe(inspection, rewritten.inputs[0], channels)
         others = rewritten.inputs[1:]
         slopes = (
-            np.asarray(weights[others[0]], np.float32)[chosen]
+            np.asarray(weights[others[0]], np.float64)[chosen]
             if others
-            else _same(float(str(rewritten.options.get("slope", 0.0))), len(chosen))
+            else np.full(len(chosen), rewritten.options.get("slope", 0.0), np.float64)
         )
         return replace(
             below, node=node, activation=rewritten.operator, slopes=slopes, separate=True
@@ -94,13 +95,11 @@ def recipe(inspection: Inspection, node: str, channels: Sequence[int]) -> Recipe
         source=source,
         slide=window_of(rewritten, (array.shape[1], array.shape[2])),
         kernels=np.ascontiguousarray(array[chosen]),
-        biases=np.asarray(weights[added[0]])[chosen] if added else _same(0.0, len(chosen)),
+        biases=np.asarray(weights[added[0]])[chosen]
+        if added
+        else np.zeros(len(chosen), np.float32),
         first=tuple(channel // each * array.shape[3] for channel in chosen),
         shortcut=added[1] if len(added) > 1 else None,
         activation=options.get("activation", "none"),
-        slopes=_same(options.get("slope", 0.0), len(chosen)),
+        slopes=np.full(len(chosen), options.get("slope", 0.0), np.float64),
     )
-
-
-def _same(number: float, count: int) -> FloatArray:
-    return np.full(count, number, np.float32)

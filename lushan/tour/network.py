@@ -68,7 +68,6 @@ def network_data(inspection: Inspection) -> dict[str, Any]:
         [layer.name, layer.operator, list(layer.output_shape), layer.parameters,
          layer.multiply_accumulates]
         for layer in counts.layers
-        if layer.operator != "batch_norm"
     ]  # fmt: skip
     return {
         "architecture": inspection.model.config.architecture,

@@ -19,7 +19,7 @@ def test_every_example_runs(
     pixels = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("cat.jpg")
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("path/to/model", str(model_folder)), names)

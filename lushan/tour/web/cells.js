@@ -113,7 +113,7 @@ function windowView(found) {
   const order = Array.from(products.keys()).sort((a, b) => Math.abs(products[b]) - Math.abs(products[a]));
   const listed = order.slice(0, MOST_PRODUCTS).map((i) => [
     `[${Math.floor(i / IC / KW)}, ${Math.floor(i / IC) % KW}, ${i % IC}]`,
-    short(cut[i], 5), "×", short(kernel[i], 5), "=", short(products[i], 5)]);
+    short(cut[i], 4), "×", short(kernel[i], 4), "=", short(products[i], 4)]);
   view.append(
     table([said("span", "cell.place"), said("span", "cell.numbers"), "", said("span", "cell.kernel"), "", said("span", "cell.products")],
       listed, { class: "products" }),

@@ -82,7 +82,7 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-// An element with a text: p("key"), said("h3", "key", values).
+// An element with a text.
 function said(tag, key, values, attributes = {}) {
   return say(el(tag, attributes), key, values);
 }
@@ -133,7 +133,8 @@ function short(number, digits = 4) {
   if (number === 0) return "0";
   const size = Math.abs(number);
   if (size >= 1e7 || size < 1e-4) return number.toExponential(digits - 1).replace("-", "−").replace("e-", "e−").replace("e+", "e");
-  return number.toPrecision(digits).replace("-", "−");
+  const text = number.toPrecision(digits);
+  return (text.includes("e") ? String(Math.round(number)) : text).replace("-", "−");
 }
 
 function shape(sizes) {

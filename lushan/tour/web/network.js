@@ -12,7 +12,7 @@ chapter(7, "network", (section) => {
 
 // Height and width shrink while channels grow: each layer as a bar, its width above, channels below.
 function mountain() {
-  const layers = data.network.layers.filter(([, operator, sizes]) => sizes.length === 3 && operator !== "add" && !operator.includes("relu"));
+  const layers = data.network.layers.filter(([, operator, sizes]) => sizes.length === 3 && /convolution|pooling/.test(operator));
   const width = 720;
   const each = width / layers.length;
   const most = Math.max(...layers.map(([, , sizes]) => sizes[0]));

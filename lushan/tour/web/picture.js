@@ -1,6 +1,7 @@
 // Chapters 1 and 2: pixels, and where they lie in memory.
 
-const ZOOMS = [1, 2, 4, 8, 16, 32, 56];
+const ZOOM_STEPS = 6; // from the whole picture to pixels with room for their numbers
+const PIXEL_SIDE = 64; // canvas pixels, of a pixel at the last step
 
 chapter(1, "pixels", (section) => {
   const { picture } = data;
@@ -26,11 +27,11 @@ function zoomView() {
   const side = 448;
   const target = canvas(side, side, { class: "zoom", tabindex: 0 });
   sayAttribute(target, "aria-label", "pixels.zoom");
-  const slider = el("input", { type: "range", min: 0, max: ZOOMS.length - 1, step: 1, value: 0 });
+  const slider = el("input", { type: "range", min: 0, max: ZOOM_STEPS, step: 1, value: 0 });
   sayAttribute(slider, "aria-label", "pixels.slider");
   const view = { step: 0, row: height / 2, column: width / 2 };
-  const fitted = () => (side / Math.max(height, width)) * 1;
-  const scale = () => Math.max(fitted(), fitted() * ZOOMS[view.step], view.step === ZOOMS.length - 1 ? 64 : 0);
+  const fitted = side / Math.max(height, width);
+  const scale = () => fitted * Math.max(1, PIXEL_SIDE / fitted) ** (view.step / ZOOM_STEPS);
   const clamp = () => {
     const half = side / scale() / 2;
     view.row = half * 2 >= height ? height / 2 : Math.max(half, Math.min(height - half, view.row));
