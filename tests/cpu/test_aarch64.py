@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from lushan.cpu import executor
 from lushan.cpu.driver import Driver
+from lushan.cpu.frame_kernel import FrameKernel
 from lushan.cpu.lower import Lowered
 from lushan.cpu.packing import PackingKernel
 from lushan.cpu.target import AARCH64, Target, detect
@@ -25,6 +26,7 @@ from lushan.errors import UsageError
 from lushan.graph import interpret
 from lushan.graph.ir import Graph
 from lushan.graph.training import RATES, one_hot, training_state, training_step
+from lushan.image.frame_input import TERMS
 from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import INPUT, build
@@ -42,6 +44,11 @@ BESIDE_TASKS = (
     PackingKernel(),
     WinogradWeightKernel(2),
     WinogradWeightKernel(4),
+    FrameKernel((0, 1, 2), TERMS["ycbcr"]),
+    FrameKernel((0, 1, 1), TERMS["ycbcr"]),
+    FrameKernel((0, 0, 0), TERMS["ycbcr"]),
+    FrameKernel((0,), TERMS["grey"]),
+    FrameKernel((0, 0, 0), TERMS["rgb"]),
 )
 Arrays = Mapping[str, np.ndarray]
 OUTSIDE = " of the caller"  # what lowering calls the plane of an input

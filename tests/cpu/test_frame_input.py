@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lushan.cpu.frame_input import FrameReader
-from lushan.cpu.target import Target
+from lushan.cpu.target import Target, detect
 from lushan.image.color import BT601, BT709
 from lushan.image.frame_input import frame_input
 from lushan.image.preprocess import Preprocessing
@@ -111,6 +111,19 @@ def _forbid(page: mmap.mmap, start: int) -> None:
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     if protect(first + start, mmap.PAGESIZE, 0):
         pytest.skip("this system does not forbid memory")
+
+
+class Plain(Target):
+    """An instruction set of this machine, of whose own instructions nothing is used."""
+
+    is_x86 = False
+
+
+@pytest.mark.parametrize("name", RAW_FORMATS)
+def test_what_other_processors_run_has_the_same_bits(name) -> None:
+    plain = Plain(**{**vars(detect("generic")), "lanes": 4})
+    for size in ((200, 150), (31, 17), (1, 1)):
+        check(random_frame(name, *size), Preprocessing(height=24, width=40), plain)
 
 
 def test_many_threads_and_more_kinds_than_are_remembered(target) -> None:

@@ -61,11 +61,12 @@ def test_every_format_is_the_road_over_rgb(name, size, interpolation) -> None:
         frame = frame_of(picture, name, **meaning)
         got = levels(frame_input(frame, preprocessing), preprocessing)
         difference = np.abs(got - over_rgb(frame, preprocessing))
-        # The road over RGB rounds interpolated chroma, and then RGB, to 8 bits.
+        # The road over RGB rounds RGB to 8 bits, by ½ at most, and interpolated chroma before: ½
+        # times 2.12, its weight in blue. Lanczos on both axes makes that more, by 2 or so.
         chroma = 0 if name in ("RGB24", "GREY", "I444") else 1.7
         rounding = {"RGB24": 0.05, "GREY": 0.8}.get(name, 1.0)
         assert difference.max() <= rounding + chroma
-        assert difference.mean() <= (0.6 if interpolation in ("nearest", "box") else 0.4)
+        assert difference.mean() <= (0.6 if interpolation in ("nearest", "box") else 0.5)
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
