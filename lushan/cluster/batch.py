@@ -28,7 +28,7 @@ from lushan.cluster.sources import list_pictures
 from lushan.cluster.storage import Folder
 from lushan.cluster.worker import portable
 from lushan.errors import MissingExtraError, UsageError
-from lushan.models.zoo import DEFAULT, load_model
+from lushan.models.zoo import DEFAULT, Model, load_model
 from lushan.recognizer import Recognizer
 
 PART = 1000
@@ -102,39 +102,52 @@ def run_batch(
     )
     began = time.perf_counter()
     job = _job(output, settings, resume)
-    manifest = job.manifest
-    done = job.done()
+    listing = time.perf_counter() - began
+    return _recognise(
+        job, loaded, address, workers, listing, progress or (lambda done, total: None)
+    )
+
+
+def _recognise(
+    job: Job,
+    model: Model,
+    address: str | None,
+    workers: int | None,
+    listing: float,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Have what is left of a job recognised, and sum up; ``listing`` is how long its list took."""
+    began = time.perf_counter()
+    manifest, done = job.manifest, job.done()
     before = sum(manifest.rows[number] for number in done)
-    errors = sum(done.values())
-    listed = time.perf_counter()
+    answered, errors = 0, sum(done.values())
+    listing += time.perf_counter() - began
+    place = job.folder.place
     if before == manifest.pictures:
-        return Summary(
-            manifest.pictures, errors, before, 0, 0, 0, listed - began, 0.0, 0.0, 0.0, output
-        )
+        return Summary(manifest.pictures, errors, before, 0, 0, 0, listing, 0.0, 0.0, 0.0, place)
     if address is None:
         settle()
     from lushan.cluster.ray_pool import RayPool, cluster, share_of_cores
 
-    answered = 0
-
     def tell(count: int) -> None:
         nonlocal answered
         answered += count
-        if progress:
-            progress(before + answered, manifest.pictures)
+        progress(before + answered, manifest.pictures)
 
     def finish(number: int, table: object) -> None:
         nonlocal errors
         errors += job.write(number, table)
 
-    with cluster(address, loaded.weight_bytes):
+    began = time.perf_counter()
+    with cluster(address, model.weight_bytes):
         count, threads = share_of_cores(workers, len(manifest.rows) - len(done))
-        pool = RayPool(count, threads, loaded, settings.top, lang, manifest.folder)
-        ready = time.perf_counter()
+        settings = manifest.settings
+        pool = RayPool(count, threads, model, settings.top, settings.lang, manifest.folder)
+        starting = time.perf_counter() - began
         tell(0)
-        schedule = Schedule(pool, finish, tell, lang)
+        schedule = Schedule(pool, finish, tell, settings.lang)
         schedule.run(job.parts(done))
-        seconds = time.perf_counter() - ready
+        seconds = time.perf_counter() - began - starting
     return Summary(
         pictures=manifest.pictures,
         errors=errors,
@@ -142,11 +155,11 @@ def run_batch(
         workers=count,
         threads=threads,
         deaths=schedule.deaths,
-        listing_seconds=listed - began,
-        starting_seconds=ready - listed,
+        listing_seconds=listing,
+        starting_seconds=starting,
         recognising_seconds=seconds,
         pictures_per_second=answered / seconds,
-        output=output,
+        output=place,
     )
 
 

@@ -5,7 +5,6 @@ Without an address Ray is started on this machine for this job alone, as ``local
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -105,12 +104,6 @@ class RayPool:
         except RayError as error:
             self._replace(worker)
             return worker, Failure(_first_line(error), died=True)
-
-    def processes(self) -> list[int]:
-        """Return the process of each worker."""
-        contexts = [actor.__ray_call__.remote(lambda _: os.getpid()) for actor in self._actors]
-        pids: list[int] = ray.get(contexts)
-        return pids
 
     def _prepare(self, actor: Any) -> Any:
         return actor.prepare.remote(*self._preparation)
