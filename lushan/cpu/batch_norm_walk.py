@@ -104,7 +104,7 @@ class WalkKernel:
         return e.fma(scale, b.fsub(gradient, mean_gradient), along)
 
 
-@dataclass(frozen=True)
+@record
 class Following:
     """What follows batch norm on its way forward, and is done before the only store."""
 
