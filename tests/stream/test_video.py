@@ -88,6 +88,16 @@ def test_the_standard_is_what_the_file_says_or_else_its_size(tmp_path: Path) -> 
     assert standard(480, **told) == (BT709, "full")
 
 
+@pytest.mark.parametrize(("ending", "codec"), [("h264", "libx264"), ("mjpeg", "mjpeg")])
+def test_a_file_that_tells_no_length_is_not_live(tmp_path: Path, ending: str, codec: str) -> None:
+    path = tmp_path / f"clip.{ending}"
+    write_clip(path, colours(), codec=codec, pixel_format="yuvj420p")
+    source = VideoSource(str(path))
+    assert not source.live
+    seconds = [frame.seconds for frame in source.frames()]
+    assert seconds == pytest.approx([i / RATE for i in range(6)], abs=2e-3)
+
+
 def test_a_telephone_held_upright(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", colours(64, 48, 2))
     turn(path)
