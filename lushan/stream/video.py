@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import av
 import numpy as np
@@ -104,6 +105,8 @@ class VideoSource:
         for packet in container.demux(stream):
             for frame in self._decoded(packet):
                 time = frame.time
+                if container.format.name == "mpjpeg":  # FFmpeg supposes 25 frames a second
+                    time = monotonic()
                 if time is None:  # raw H.264 has no times: frames come as often as it says
                     time = float(index / (stream.average_rate or _USUAL_RATE))
                 if first is None:
