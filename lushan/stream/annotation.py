@@ -6,6 +6,8 @@ those of the answers; Pillow's own font, which is used, has letters but no Chine
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,25 +26,29 @@ _LINES = 3  # best classes that are written
 
 
 class AnnotatedVideo:
-    """Writes frames to ``path``, whose ending names the format. Raises UsageError if it cannot."""
+    """Writes frames to ``path``, whose ending names the format.
+
+    Everything raises UsageError where that cannot be done. The file is Python's: FFmpeg's own
+    would be opened with the first frame only, and says nothing when the disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stream: av.video.stream.VideoStream | None = None
         self._last = -1
-        try:
-            fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-            options = fragments if path.suffix.lower() in {".mp4", ".mov", ".m4v"} else {}
-            self._container = av.open(f"file:{path}", "w", options=options)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise UsageError(
-                "{path}: a video cannot be written there: {problem}",
-                path=str(path),
-                problem=str(error),
-            ) from None
+        fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        options = fragments if path.suffix.lower() in {".mp4", ".mov", ".m4v"} else {}
+        with self._errors_named():
+            av.open(f"file:{path}", "w").close()  # an unknown ending leaves what is there alone
+            self._file = path.open("wb", buffering=0)
+            self._container = av.open(self._file, "w", options=options)
 
     def draw(self, frame: TimedFrame, predictions: Predictions | None) -> None:
         """Add a frame, with the best of ``predictions`` written into its corner."""
+        with self._errors_named():
+            self._draw(frame, predictions)
+
+    def _draw(self, frame: TimedFrame, predictions: Predictions | None) -> None:
         image = Image.fromarray(frame.pixels())
         if predictions is not None:
             _write(image, predictions)
@@ -58,9 +64,10 @@ class AnnotatedVideo:
 
     def close(self) -> None:
         """Write what is left, and end the file."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        with self._errors_named(), self._file:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
 
     def __enter__(self) -> AnnotatedVideo:
         return self
@@ -72,6 +79,17 @@ class AnnotatedVideo:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise UsageError(
+                "{path}: a video cannot be written there: {problem}",
+                path=str(self._path),
+                problem=getattr(error, "strerror", None) or str(error),
+            ) from None
 
     def _begin(self, height: int, width: int) -> av.video.stream.VideoStream:
         codec = next(name for name in _CODECS if name in av.codec.codecs_available)

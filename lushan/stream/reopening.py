@@ -27,6 +27,7 @@ def reopened(
     any frame came is raised: a wrong address is no camera that went away.
     """
     index = 0
+    seconds = 0.0
     started = clock()
     wait = FIRST_WAIT
     while True:
@@ -38,7 +39,9 @@ def reopened(
                     started = clock() if index == 0 else started
                     base = clock() - started
                     wait = FIRST_WAIT
-                yield replace(frame, index=index, seconds=base + frame.seconds)
+                # A stream may have come faster than its own times: they never go back.
+                seconds = max(seconds, base + frame.seconds)
+                yield replace(frame, index=index, seconds=seconds)
                 index += 1
         except PictureError as error:
             if index == 0:

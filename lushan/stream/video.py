@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import av
 import numpy as np
@@ -41,14 +42,15 @@ _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
 _BT709 = 1  # AVCOL_SPC_BT709
 _UNKNOWN = 2  # AVCOL_SPC_UNSPECIFIED
 _KNOWN_SPACES = frozenset({0, _BT709, _UNKNOWN, 4, 5, 6})  # RGB, 709, none said, FCC, 601 twice
+_USUAL_RATE = 25  # frames a second, where nothing says how many
 _SECONDS = 10.0  # that a stream may take to open, or to send something
 
 
 class VideoSource:
     """A video that FFmpeg can open: a path, an address with ``://``, or a device ``/dev/video…``.
 
-    ``live`` where it has no length: cameras and broadcasts. Raises PictureError when it cannot be
-    opened.
+    ``live`` where it has no length and is no file on a disk: cameras and broadcasts. Raises
+    PictureError when it cannot be opened.
     """
 
     def __init__(self, address: str, *, threads: int = 1) -> None:
@@ -56,7 +58,8 @@ class VideoSource:
         self.damaged = 0
         self._threads = threads
         self._container = self._open()
-        self.live = self._container.duration is None
+        # Files may not tell their length either (raw H.264, a recording that was broken off).
+        self.live = self._container.duration is None and not Path(address).is_file()
 
     @property
     def is_still(self) -> bool:
@@ -102,10 +105,13 @@ class VideoSource:
         for packet in container.demux(stream):
             for frame in self._decoded(packet):
                 time = frame.time
+                if container.format.name == "mpjpeg":  # FFmpeg supposes 25 frames a second
+                    time = monotonic()
+                if time is None:  # raw H.264 has no times: frames come as often as it says
+                    time = float(index / (stream.average_rate or _USUAL_RATE))
                 if first is None:
-                    first = time or 0.0
-                if time is not None:
-                    seconds = max(seconds, time - first)
+                    first = time
+                seconds = max(seconds, time - first)
                 yield TimedFrame(index, seconds, self._frame(frame), partial(_upright_rgb, frame))
                 index += 1
         self._check_end(container, index)

@@ -124,6 +124,24 @@ def test_a_video_is_not_written_over_its_source(run: Run, raw: Path) -> None:
     assert raw.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"), [("nowhere/seen.mp4", 0), ("seen.unknown", 0), ("/dev/full", 8)]
+)
+def test_an_annotated_video_that_cannot_be_written(
+    run: Run, raw: Path, name: str, answers: int
+) -> None:
+    pytest.importorskip("av")
+    path = raw.parent / name
+    if answers:  # a disk that is full
+        path = raw.parent / "full.mp4"
+        path.symlink_to(name)
+    result = run("watch", raw, *RAW, *MODEL, "--annotate", path)
+    assert result.status == 2
+    assert f"{path}: a video cannot be written there" in result.err
+    assert len(records(result.out)) <= answers
+    assert path.is_symlink() or not path.exists()
+
+
 def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
     """Start ``lushan watch`` on raw frames from a pipe, which stays open."""
     command = "from lushan.cli import main; main()"

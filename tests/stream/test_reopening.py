@@ -92,3 +92,9 @@ def test_a_file_played_as_if_it_were_live() -> None:
     assert clock.now == 100.6
     next(frames)
     assert clock.now == 100.75
+
+
+def test_times_never_go_back() -> None:
+    camera, clock = Camera([0.0, 4.0], [0.0, 6.0]), Clock()  # four seconds at once, then one waited
+    frames = reopened(camera, lambda error, wait: None, clock=clock, sleep=clock.sleep)
+    assert [next(frames).seconds for _ in range(4)] == [0.0, 4.0, 4.0, 7.0]

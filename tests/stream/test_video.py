@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lushan.errors import PictureError
 from lushan.image.color import BT601, BT709
@@ -86,6 +91,45 @@ def test_the_standard_is_what_the_file_says_or_else_its_size(tmp_path: Path) -> 
     assert standard(720) == (BT709, "limited")
     told = {"x264-params": "colormatrix=bt709:fullrange=on"}
     assert standard(480, **told) == (BT709, "full")
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("h264", "libx264"), ("mjpeg", "mjpeg")])
+def test_a_file_that_tells_no_length_is_not_live(tmp_path: Path, ending: str, codec: str) -> None:
+    path = tmp_path / f"clip.{ending}"
+    write_clip(path, colours(), codec=codec, pixel_format="yuvj420p")
+    source = VideoSource(str(path))
+    assert not source.live
+    seconds = [frame.seconds for frame in source.frames()]
+    assert seconds == pytest.approx([i / RATE for i in range(6)], abs=2e-3)
+
+
+def test_the_times_of_a_web_camera_are_the_clocks() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(file, "JPEG")
+    data = file.getvalue()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=next")
+            self.end_headers()
+            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            for _ in range(6):
+                self.wfile.write(head.encode() + data + b"\r\n")
+                time.sleep(0.2)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        source = VideoSource(f"http://127.0.0.1:{server.server_port}/")
+        frames = source.frames()
+        seconds = [next(frames).seconds for _ in range(5)]
+        frames.close()
+        server.shutdown()
+    assert source.live
+    assert seconds[-1] > 0.4  # at FFmpeg's 25 a second it would be 0.16
 
 
 def test_a_telephone_held_upright(tmp_path: Path) -> None:
