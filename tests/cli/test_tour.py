@@ -18,7 +18,7 @@ def test_the_page_is_written(run: Run, pictures: Path, model_folder: Path, tmp_p
     html = output.read_text(encoding="utf-8")
     assert '<html lang="zh">' in html
     assert html.endswith("</html>\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["tour.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "tour.html"]
 
 
 BAD = {

@@ -92,7 +92,8 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_settings_for_the_networks_they_are_called_after() -> None:
-    parameters = {"resnet20-cifar10": 269_722, "resnet18-tiny-imagenet": 11_271_432}
+    of_the_default = [f"resnet18-tiny-imagenet{run}" for run in ("", "-2", "-3")]
+    parameters = {"resnet20-cifar10": 269_722, **dict.fromkeys(of_the_default, 11_271_432)}
     found = {}
     for path in sorted(RECIPES.glob("*.json")):
         settings = Settings.from_dict(read_settings(path))
