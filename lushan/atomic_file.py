@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_native_id
 
 
 def aside(path: Path) -> Path:
-    """Return the name under which this process writes what becomes ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Return the name under which this thread, and no other, writes what becomes ``path``."""
+    return path.with_name(f".{path.name}.{get_native_id()}.tmp")
 
 
 @contextmanager
