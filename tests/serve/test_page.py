@@ -239,9 +239,11 @@ def test_the_key_is_asked_for(chromium: Any, model_folder: Path, files: list[byt
 
 def test_by_keyboard_alone(browser: Browser, files: list[bytes]) -> None:
     with browser.open() as page:
+        page.wait_for_load_state("networkidle")  # a key pressed before the scripts run is lost
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
+        page.wait_for_url("**/#*")  # the jump moves the focus, too
         page.keyboard.press("Tab")
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
