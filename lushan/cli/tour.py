@@ -18,6 +18,7 @@ from lushan.cli.options import (
     errors_told,
     report,
 )
+from lushan.cli.outputs import check_writable
 from lushan.cli.streams import one_line
 from lushan.errors import PictureError, UsageError
 from lushan.recognizer import load
@@ -63,10 +64,7 @@ def _check(output: Path) -> None:
             path=str(output),
             suffixes=", ".join(SUFFIXES),
         )
-    if output.is_dir():
-        raise UsageError("{path}: a folder; name a file to write", path=str(output))
-    if not output.absolute().parent.is_dir():
-        raise UsageError("{path}: cannot be written there: no such folder", path=str(output))
+    check_writable(output)
 
 
 def _one(word: str) -> Input:
