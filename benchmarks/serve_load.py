@@ -187,7 +187,9 @@ class Client:
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         assert length is not None
-        await reader.readexactly(int(length[1]))
+        body = await reader.readexactly(int(length[1]))
+        if head[9:12] not in (b"200", b"503"):
+            print(f"{head[9:12].decode()}: {body[:300]!r}", flush=True)
         return int(head[9:12])
 
 
@@ -327,6 +329,8 @@ def soak(arguments: argparse.Namespace, pid: int, photos: Sequence[Path]) -> Non
         total += client.answers
         print(f"{dict(client.answers)}, {megabytes(pid):.0f} MB", flush=True)
     print(f"in all {dict(total)}; 0 stands for no answer")
+    if set(total) - {200, 503}:
+        sys.exit("FAILED: other answers than 200 and 503")
 
 
 def main() -> None:

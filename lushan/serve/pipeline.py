@@ -188,4 +188,5 @@ class Pipeline:
 
     def _fail(self, job: Job, index: int, error: Exception) -> None:
         self._batcher.expect(-1)
-        job.finish(index, error)
+        # Out of time, if only as the machine slept while decoding: not the fault of the picture.
+        job.finish(index, TimeoutError() if job.dead else error)

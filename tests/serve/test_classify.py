@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 import lushan
+from lushan.errors import PictureError
 from lushan.serve.guard import ApiKeys
 from lushan.serve.limits import Limits
+from lushan.serve.refusal import RefusalError
 from serve.conftest import Client, encoded, form, serving
 
 
@@ -166,3 +169,24 @@ def test_keys(model_folder: Path, tmp_path: Path, files: list[bytes]) -> None:
     path.write_text("short\n")
     with pytest.raises(lushan.UsageError, match="fewer than 16"):
         ApiKeys.from_file(path)
+
+
+def test_a_decoding_cut_short_by_a_machine_that_slept_is_late_not_broken(
+    model_folder: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: object, **options: object) -> object:
+        time.sleep(0.2)
+        raise PictureError("decoding takes longer than {seconds} s", seconds=0.2)
+
+    with serving(("small", model_folder)) as client:
+        pipeline = client.service._default
+        monkeypatch.setattr(pipeline.recognizer, "prepare", cut)
+
+        async def ask() -> list[object]:
+            job = pipeline.pictures([("a", files[0])], 0.1)
+            time.sleep(0.5)  # the event loop slept too: it hears of the decoding first
+            return list(await job.wait(asyncio.get_running_loop().create_future()))
+
+        (refused,) = asyncio.run(ask())
+        assert isinstance(refused, RefusalError)
+        assert (refused.status, refused.kind) == (503, "late")
