@@ -204,3 +204,17 @@ def test_a_file_is_all_it_takes(opened: Opened) -> None:
     files = [url for url in opened.requests if url.startswith("file:")]
     assert len(files) == 1
     assert Path(files[0]).name == "tour.html"
+
+
+def test_names_of_classes_are_text_and_may_be_long(browser: Any, tmp_path: Path) -> None:
+    names = ("<b>bold</b>", "</script><script>document.body.remove()</script>", "x" * 120)
+    model = write_small_model(tmp_path / "m", label_names=names)
+    Image.new("RGB", (40, 30), (200, 90, 10)).save(tmp_path / "picture.png")
+    with load(model) as recognizer:
+        (tmp_path / "tour.html").write_text(page(recognizer, tmp_path / "picture.png"), "utf-8")
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto((tmp_path / "tour.html").as_uri())
+    shown = tab.locator(".answers").first.locator(".name").all_text_contents()
+    assert sorted(shown) == sorted(names)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.close()
