@@ -135,7 +135,7 @@ def decode(
             _check_scans(file, name)
         with _damage_named(name, image.format), image:
             _check_size(image.size, name, max_pixels)
-            return _finish(image, name, frames=getattr(image, "n_frames", 1))
+            return _finish(image, name, frames=getattr(image, "n_frames", 1), ours=True)
 
 
 def _identify(file: BinaryIO, source: str) -> ImageFile.ImageFile:
@@ -180,17 +180,22 @@ def _identify(file: BinaryIO, source: str) -> ImageFile.ImageFile:
     )
 
 
-def _finish(image: Image.Image, source: str, *, frames: int) -> Picture:
-    """Decode the pixels of ``image``, convert them to RGB, turn them upright, and report."""
+def _finish(image: Image.Image, source: str, *, frames: int, ours: bool = False) -> Picture:
+    """Decode the pixels of ``image``, convert them to RGB, turn them upright, and report.
+
+    ``ours`` says that nobody else has ``image``, so that it may become the picture.
+    """
     mode, bits = image.mode, bits_per_channel(image)
     orientation, problem = _orientation(image)
     _load(image)
     # Some plug-ins (TIFF) turn the picture themselves while loading: then nothing is left to do.
     left_to_do, _ = _orientation(image)
-    converted = to_rgb(image, bits, source)  # a new image, even where there is nothing to do
+    converted = to_rgb(image, bits, source)
     upright = converted.image
     if left_to_do in _UPRIGHT:
         upright = upright.transpose(_UPRIGHT[left_to_do])
+    if upright is image:  # the pixels alone, without the file and its EXIF
+        upright = image._new(image.im) if ours else image.copy()
     upright.info = {}  # profile and EXIF describe the file, no longer these pixels
     report = InputReport(
         source=source,

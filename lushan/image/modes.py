@@ -67,6 +67,7 @@ def _raw_mode(image: Image.Image) -> str:
 def to_rgb(image: Image.Image, bits: int, source: str) -> Converted:
     """Return the loaded ``image`` as 8-bit RGB: profile applied, transparency laid on white.
 
+    Where there is nothing to do that is ``image`` itself: copying takes as long as decoding.
     ``bits`` is ``bits_per_channel`` of the file. Raises ``PictureError`` for pixels that have
     no agreed white, and what Pillow raises for pixels that it cannot convert.
     """
@@ -152,12 +153,12 @@ def _apply_profile(
 ) -> tuple[Image.Image, str | None, bool, tuple[str, ...]]:
     """Return colours as RGB, the profile's name, whether it was applied, and what was ignored."""
     if not content:
-        return colors.convert("RGB"), None, False, ()
+        return _rgb(colors), None, False, ()
     profile = read_profile(content)
     name = profile.name or None
     problem = profile.problem
     if profile.is_srgb and colors.mode != "CMYK":
-        return colors.convert("RGB"), name, False, ()
+        return _rgb(colors), name, False, ()
     fitting = _fit(colors, profile.mode)
     if problem is None and fitting is None:
         problem = f"it describes {profile.mode} pixels, the picture has {colors.mode}"
@@ -166,13 +167,18 @@ def _apply_profile(
             return convert_to_srgb(fitting, content), name, True, ()
         except Exception as error:  # a profile must not cost the picture
             problem = str(error).strip() or type(error).__name__
-    return colors.convert("RGB"), name, False, (f"colour profile: {problem}",)
+    return _rgb(colors), name, False, (f"colour profile: {problem}",)
 
 
 def _fit(colors: Image.Image, mode: str | None) -> Image.Image | None:
     """Return the colours in the mode that a profile describes, or None where it does not fit."""
     if mode == "RGB" and colors.mode not in ("CMYK", "LAB"):
-        return colors.convert("RGB")
+        return _rgb(colors)
     if mode == "L" and colors.mode in ("1", "L"):
         return colors.convert("L")
     return colors if mode == "CMYK" == colors.mode else None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return ``image`` as RGB, which it may be already: ``convert`` would copy it."""
+    return image if image.mode == "RGB" else image.convert("RGB")
