@@ -129,7 +129,7 @@ def test_the_times_of_a_web_camera_are_the_clocks() -> None:
         frames.close()
         server.shutdown()
     assert source.live
-    assert seconds[-1] > 0.25  # two frames came while it was opened; at 25 a second it would be 0.16
+    assert seconds[-1] > 0.25  # two came at once; at 25 a second: 0.16
 
 
 def test_a_telephone_held_upright(tmp_path: Path) -> None:
