@@ -48,9 +48,10 @@ class Row:
 class Workers:
     """Run ``run(batch, threads)``: float32 [N, H, W, 3] → [N, classes], and what comes before.
 
-    ``sizes`` are the batch sizes, largest first, 1 among them. ``max_delay`` bounds the seconds
-    that a picture waits while others are decoded to share its batch. ``observe`` is told of each
-    batch: its size, its seconds in the engine and the seconds that each picture waited.
+    ``sizes`` are the batch sizes, largest first, 1 among them. ``max_delay`` is how many
+    seconds a picture waits while others are decoded to share its batch, where there are too few
+    for a full one. ``observe`` is told of each batch: its size, its seconds in the engine and the
+    seconds that each picture waited.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class Workers:
         """Return whether the pictures that are ready should wait no longer for company."""
         if len(self._ready) >= min(self._sizes[0], len(self._waiting)):
             return True
+        if len(self._ready) + len(self._waiting) >= self._sizes[0]:
+            return False  # a full batch is here: it costs least per picture
         return time.perf_counter() - self._ready[0].ready >= self._max_delay
 
     def _batch(self) -> Callable[[], None]:
