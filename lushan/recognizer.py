@@ -247,17 +247,20 @@ class Recognizer:
                 model=self.model.name,
             )
 
-    def scores(self, batch: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def scores(
+        self, batch: npt.ArrayLike, *, threads: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Return the scores before softmax, float32 [N, classes].
 
         ``batch`` is [N, H, W, 3], already preprocessed, of any height and width that the network
-        can take; other float types are converted to float32. Raises UsageError for another rank,
-        type or number of channels, and once the recognizer is closed. Scores beyond float32 are
-        infinite or NaN: look before you use them.
+        can take; other float types are converted to float32. ``threads`` bounds how many threads
+        this one batch uses, None is all that the recognizer may use; the scores are the same to
+        the bit. Raises UsageError for another rank, type or number of channels, and once the
+        recognizer is closed. Scores beyond float32 are infinite or NaN: look before you use them.
         """
         inputs = self._inputs(batch)
         with np.errstate(**_UNTIL_THE_SCORES):
-            scores: npt.NDArray[np.float32] = self._program(inputs)[self._output]
+            scores: npt.NDArray[np.float32] = self._program(inputs, threads=threads)[self._output]
         return scores
 
     def profile(self, batch: npt.ArrayLike) -> list[tuple[str, float]]:

@@ -156,7 +156,9 @@ class CpuProgram(Locked):
         self._planning = threading.Lock()
         self._turn = threading.Lock()
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def __call__(
+        self, inputs: Mapping[str, Array], *, threads: int | None = None
+    ) -> dict[str, Array]:
         """Run the network once; see ``lushan.graph.executor.Program``."""
         if self._closed:
             raise GraphError("the program is closed")
@@ -167,9 +169,11 @@ class CpuProgram(Locked):
         }
         if self.parameters:
             with self._turn:
-                results = self._run(arrays)
+                results = self._run(arrays, threads)
+        elif self._splits:
+            results = self._in_parts(arrays, threads)
         else:
-            results = self._in_parts(arrays) if self._splits else self._run(arrays)
+            results = self._run(arrays, threads)
         results.update((name, array.copy()) for name, array in self._given.items())
         return {name: results[name] for name in self._wanted}
 
@@ -182,19 +186,19 @@ class CpuProgram(Locked):
             self._plans.clear()
             self._arenas.clear()
 
-    def _in_parts(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    def _in_parts(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
         """Run a batch, in parts where its arena would be beyond the limit."""
         batches = {array.shape[0] for array in arrays.values()}
         batch = max(batches)
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
-            return self._run(arrays)
+            return self._run(arrays, threads)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
         most = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
         if most >= batch:
-            return self._run(arrays)
+            return self._run(arrays, threads)
         part = -(-batch // -(-batch // most))  # about equal ones
         results = [
-            self._run({name: array[start : start + part] for name, array in arrays.items()})
+            self._run({k: array[start : start + part] for k, array in arrays.items()}, threads)
             for start in range(0, batch, part)
         ]
         return {name: np.concatenate([r[name] for r in results]) for name in self._computed}
@@ -230,11 +234,11 @@ class CpuProgram(Locked):
                 self._plans.popitem(last=False)
         return plan
 
-    def _run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
         plan = self._plan(tuple(array.shape for array in arrays.values()))
         arena = self._borrow(plan.memory(self._team.size))
         try:
-            self._enter(plan, arena, list(arrays.values()), plan.driver)
+            self._enter(plan, arena, list(arrays.values()), plan.driver, threads=threads)
         except BaseException:
             if self.parameters:  # threads may still be writing there
                 self.close()
@@ -279,6 +283,7 @@ class CpuProgram(Locked):
         arrays: list[Array],
         driver: int,
         stamps: Array | None = None,
+        threads: int | None = None,
     ) -> None:
         """Run the plan on the team; the arena starts at a multiple of 64 bytes."""
         start = arena.ctypes.data
@@ -304,7 +309,7 @@ class CpuProgram(Locked):
                 None if stamps is None else stamps[index].ctypes.data,
             )
 
-        self._team.run(work)
+        self._team.run(work, threads)
 
     def _borrow(self, size: int) -> Array:
         """Return an arena of at least ``size`` bytes that no other call uses."""

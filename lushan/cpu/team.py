@@ -35,30 +35,32 @@ class Team(Locked):
         self._workers: list[_Worker] = []
         weakref.finalize(self, _stop, self._workers)  # a team that is forgotten ends too
 
-    def run(self, work: Callable[[int], None]) -> None:
+    def run(self, work: Callable[[int], None], threads: int | None = None) -> None:
         """Call ``work(0)`` here and ``work(index)`` on the other threads, at once.
 
+        ``threads`` bounds how many work, the caller among them; None bounds nothing.
         Returns when ``work(0)`` does. The others may begin later still, or not at all, so
         ``work`` must share out what there is to do, and do nothing where nothing is left.
         """
         run = _Run()
         try:
-            if self.size > 1:
-                self._call(work, run)
+            others = min(self.size, threads or self.size) - 1
+            if others > 0:
+                self._call(work, run, others)
             work(0)
         finally:
             del run
 
-    def _call(self, work: Callable[[int], None], run: _Run) -> None:
-        """Set the other threads to work, unless they belong to another run."""
+    def _call(self, work: Callable[[int], None], run: _Run, others: int) -> None:
+        """Set so many other threads to work, unless they belong to another run."""
         with self._lock:
             if self._closed or self._running() is not None:
                 return
             self._running = weakref.ref(run)
             with contextlib.suppress(RuntimeError):  # no more threads here: fewer do it all
-                while len(self._workers) < self.size - 1:
+                while len(self._workers) < others:
                     self._workers.append(_Worker(len(self._workers) + 1))
-            for worker in self._workers:
+            for worker in self._workers[:others]:
                 worker.start(work)
 
     def _renew(self) -> None:

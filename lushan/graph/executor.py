@@ -22,8 +22,14 @@ Array: TypeAlias = npt.NDArray[Any]
 class Program(Protocol):
     """A compiled graph, ready to run at any batch, height and width."""
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once: named inputs → the graph's outputs and every value named in ``keep``."""
+    def __call__(
+        self, inputs: Mapping[str, Array], *, threads: int | None = None
+    ) -> dict[str, Array]:
+        """Run once: named inputs → the graph's outputs and every value named in ``keep``.
+
+        ``threads`` bounds how many threads this run uses, where the engine has a say in it; None
+        is all that the program may use. The numbers are the same.
+        """
 
     def prepare(self, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Do now what the first run with inputs of these shapes would do once.

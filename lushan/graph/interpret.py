@@ -74,7 +74,9 @@ class ReferenceProgram:
         self._ends = last_uses(graph, self._wanted)
         self._closed = False
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def __call__(
+        self, inputs: Mapping[str, Array], *, threads: int | None = None
+    ) -> dict[str, Array]:
         """Run the graph once; see ``lushan.graph.executor.Program``."""
         return self._run_all(inputs, lambda node: None)
 

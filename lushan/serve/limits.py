@@ -19,7 +19,7 @@ class Limits:
     """
 
     max_batch: int = 16  # pictures that the engine runs at once
-    max_delay: float = 0.002  # how long a picture waits for others that are being decoded
+    max_delay: float = 0.002  # that a picture waits for others, too few to fill a batch
     queue: int = 128  # pictures admitted and not yet answered; then 503
     timeout: float = 10.0  # from a request's last byte to its answer
     max_body: int = 32 * MIB

@@ -1,4 +1,4 @@
-"""The way of a request's pictures: admitted, decoded by a few threads, batched, scored.
+"""The way of a request's pictures: admitted, decoded, batched, scored.
 
 Nothing here runs on the event loop but the handing over. A request that nobody waits for any more
 (its time is over, its client gone) is dropped wherever it is found.
@@ -20,7 +20,7 @@ import numpy as np
 from lushan.errors import PictureTooLargeError
 from lushan.recognizer import Recognizer
 from lushan.serve.admission import Allowance
-from lushan.serve.batching import Array, Batcher, Row
+from lushan.serve.batching import Array, Row, Workers
 from lushan.serve.limits import GOOD_FOR_ANY, Limits
 from lushan.serve.metrics import Metrics
 from lushan.serve.refusal import RefusalError, late
@@ -59,7 +59,8 @@ class Job:
     def finish(self, index: int, result: Array | Exception) -> None:
         """Take the scores of one picture, or why there are none; any thread may call it."""
         if isinstance(result, Exception):
-            self.results[index] = result
+            # Out of time, if only as the machine slept while decoding: not the picture's fault.
+            self.results[index] = TimeoutError() if self.dead else result
         else:
             self.results[index] = Scored(result, self.reports[index])
         self._allowance.give_back(1)
@@ -95,7 +96,7 @@ class Job:
 
 
 class Pipeline:
-    """One model's: it owns the recognizer, its engine thread and its decoding threads."""
+    """One model's: it owns the recognizer and the threads that decode and score."""
 
     def __init__(
         self, recognizer: Recognizer, limits: Limits, allowance: Allowance, metrics: Metrics
@@ -109,11 +110,11 @@ class Pipeline:
         self.shape = (size.height, size.width, 3)  # of one preprocessed picture
         for batch in reversed(limits.batches):  # each size makes its plan now, not for a client
             recognizer.scores(np.zeros((batch, *self.shape), np.float32))
-        self._decoders = ThreadPoolExecutor(recognizer.threads, "lushan-decode")
         self._large = ThreadPoolExecutor(1, "lushan-decode-large")
         self._large_allowance = Allowance(max(1, limits.queue // 4))
-        self._batcher = Batcher(
-            recognizer.scores,
+        self._workers = Workers(
+            lambda batch, threads: recognizer.scores(batch, threads=threads),
+            recognizer.threads,
             limits.batches,
             limits.max_delay,
             partial(metrics.batch, self.name),
@@ -127,55 +128,56 @@ class Pipeline:
         """
         job = self._admit(len(files), seconds)
         for index, (name, data) in enumerate(files):
-            self._decoders.submit(self._decode, job, index, name, data)
+            self._workers.submit(partial(self._decode, job, index, name, data))
         return job
 
     def tensor(self, batch: Array, seconds: float) -> Job:
         """Start on preprocessed pictures [N, H, W, 3], as ``pictures`` does."""
         job = self._admit(len(batch), seconds)
         now = time.perf_counter()
-        self._batcher.put([Row(job, index, pixels, now) for index, pixels in enumerate(batch)])
+        self._workers.put([Row(job, index, pixels, now) for index, pixels in enumerate(batch)])
         return job
 
     def close(self) -> None:
         """End the threads, after what they are at, and give the engine's memory back."""
-        self._decoders.shutdown(cancel_futures=True)
+        self._workers.close()
         self._large.shutdown(cancel_futures=True)
-        self._batcher.close()
         self.recognizer.close()
 
     def _admit(self, pictures: int, seconds: float) -> Job:
         self._allowance.take(pictures)
-        self._batcher.expect(pictures)
         return Job(pictures, min(seconds, self._limits.timeout), self._allowance)
 
-    def _decode(self, job: Job, index: int, name: str, data: bytes) -> None:
+    def _decode(self, job: Job, index: int, name: str, data: bytes) -> Row | None:
         """Decode one picture; one that is large goes to the thread for such, if it has room."""
         try:
-            self._prepare(job, index, name, data, min(GOOD_FOR_ANY, self._limits.max_pixels))
+            return self._prepare(job, index, name, data, min(GOOD_FOR_ANY, self._limits.max_pixels))
         except PictureTooLargeError as error:
             if self._limits.max_pixels <= GOOD_FOR_ANY:
-                self._fail(job, index, error)
-                return
+                job.finish(index, error)
+                return None
             try:
                 self._large_allowance.take(1)
             except RefusalError as refusal:
-                self._fail(job, index, refusal)
-                return
+                job.finish(index, refusal)
+                return None
             self._large.submit(self._decode_large, job, index, name, data)
         except Exception as error:
-            self._fail(job, index, error)
+            job.finish(index, error)
+        return None
 
     def _decode_large(self, job: Job, index: int, name: str, data: bytes) -> None:
         try:
-            self._prepare(job, index, name, data, self._limits.max_pixels)
+            row = self._prepare(job, index, name, data, self._limits.max_pixels)
         except Exception as error:
-            self._fail(job, index, error)
+            job.finish(index, error)
+        else:
+            self._workers.put([row])
         finally:
             self._large_allowance.give_back(1)
 
-    def _prepare(self, job: Job, index: int, name: str, data: bytes, max_pixels: int) -> None:
-        """Decode one picture and hand it to the engine; raises what is wrong with it."""
+    def _prepare(self, job: Job, index: int, name: str, data: bytes, max_pixels: int) -> Row:
+        """Decode one picture and return it as the engine wants it; raises what is wrong with it."""
         if job.dead:
             raise TimeoutError
         start = time.perf_counter()
@@ -184,9 +186,4 @@ class Pipeline:
         )
         now = time.perf_counter()
         self._metrics.phase(self.name, "decode", now - start)
-        self._batcher.put([Row(job, index, pixels, now)])
-
-    def _fail(self, job: Job, index: int, error: Exception) -> None:
-        self._batcher.expect(-1)
-        # Out of time, if only as the machine slept while decoding: not the fault of the picture.
-        job.finish(index, TimeoutError() if job.dead else error)
+        return Row(job, index, pixels, now)

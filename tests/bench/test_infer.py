@@ -200,7 +200,7 @@ def test_an_engine_without_times_of_layers_says_so(
     program = recognizer._program
 
     class Silent:
-        def __call__(self, inputs: Any) -> Any:
+        def __call__(self, inputs: Any, *, threads: int | None = None) -> Any:
             return program(inputs)
 
         def close(self) -> None:

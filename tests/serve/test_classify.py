@@ -130,11 +130,11 @@ def test_an_engine_that_fails_is_an_internal_error_that_tells_nothing(
 ) -> None:
     with serving(("small", model_folder)) as client:
 
-        def fail(batch: object) -> object:
+        def fail(batch: object, threads: int) -> object:
             raise ValueError("/secret/path")
 
         with monkeypatch.context() as patched:
-            patched.setattr(client.service._default._batcher, "_run", fail)
+            patched.setattr(client.service._default._workers, "_run", fail)
             answer = client.ask("POST", "/v1/classify", files[0])
         assert answer.status == 500
         assert b"secret" not in answer.body

@@ -19,7 +19,7 @@ CLASSES = 7
 class Scores:
     """A program whose scores are the pixels it is given."""
 
-    def __call__(self, inputs):
+    def __call__(self, inputs, *, threads=None):
         return {"fc": inputs["input"].reshape(len(inputs["input"]), CLASSES)}
 
     def prepare(self, input_shapes) -> None: ...
