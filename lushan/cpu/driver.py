@@ -12,6 +12,7 @@ others run, so that more threads than cores are slow, not stuck.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from llvmlite import ir
 
@@ -59,9 +60,9 @@ class Driver:
 
 def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
     bases, table, count, thread, threads, counters, finished, yielding, stamps = function.args
-    names = "entry task waiting begin share claim work other following last".split()
-    entry, task, waiting, begin, share, claim, work, other, following, last = (
-        function.append_basic_block(name) for name in names
+    entry, task, waiting, begin, following, last = (
+        function.append_basic_block(name)
+        for name in ("entry", "task", "waiting", "begin", "following", "last")
     )
     builder = ir.IRBuilder(entry)
     builder.cbranch(builder.icmp_signed("<", I64(0), count), task, last)
@@ -86,38 +87,13 @@ def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
     untold.add_incoming(I64(0), wait_end)
     if timed:
         _stamp(builder, stamps, index, 0, target)
-    builder.branch(share)
 
-    builder.position_at_end(share)
-    own = builder.phi(I64, "own")
-    turn = builder.phi(I64, "turn")  # shares of this task that this thread has seen the end of
-    whose = builder.urem(builder.add(thread, turn), threads)
-    first = builder.udiv(builder.mul(whose, fields[CHUNKS]), threads)
-    after = builder.udiv(builder.mul(builder.add(whose, I64(1)), fields[CHUNKS]), threads)
-    place = builder.add(builder.mul(index, threads), whose)
-    counter = builder.gep(counters, [place])
-    # Looking comes first: many threads that only look do not take the counter from each other.
-    claimed = builder.load_atomic(counter, "monotonic", 8)
-    is_left = builder.icmp_signed("<", builder.add(first, claimed), after)
-    builder.cbranch(is_left, claim, other)
+    def work(chunk: ir.Value) -> None:
+        builder.call(kernel, [bases, values, chunk])
 
-    builder.position_at_end(claim)
-    claimed = builder.atomic_rmw("add", counter, I64(1), "monotonic")
-    chunk = builder.add(first, claimed)
-    builder.cbranch(builder.icmp_signed("<", chunk, after), work, other)
-
-    builder.position_at_end(work)
-    builder.call(kernel, [bases, values, chunk])
-    more = builder.add(own, I64(1))
-    builder.branch(share)
-
-    builder.position_at_end(other)
-    next_turn = builder.add(turn, I64(1))
-    builder.cbranch(builder.icmp_signed("<", next_turn, threads), share, following)
-
-    for phi, values_of in ((own, (untold, more, own)), (turn, (I64(0), turn, next_turn))):
-        for value, block in zip(values_of, (begin, work, other), strict=True):
-            phi.add_incoming(value, block)
+    of_task = builder.gep(counters, [builder.mul(index, threads)])
+    own = _do_chunks(builder, work, fields[CHUNKS], of_task, (thread, threads), untold)
+    builder.branch(following)
 
     builder.position_at_end(following)
     if timed:
@@ -137,6 +113,57 @@ def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
         phi.add_incoming(value, following)
     _wait(builder, finished, rest, total, yielding, target)
     builder.ret_void()
+
+
+def _do_chunks(
+    builder: ir.IRBuilder,
+    work: Callable[[ir.Value], None],
+    chunks: ir.Value,
+    counters: ir.Value,
+    team: tuple[ir.Value, ir.Value],
+    before: ir.Value,
+) -> ir.Value:
+    """Claim chunks of a task until none is left; return ``before`` and how many it were.
+
+    ``team`` is this thread's number, and of how many; ``counters`` has one for each share.
+    """
+    thread, threads = team
+    begin = builder.block
+    share, claim, claimed, other, end = (
+        builder.function.append_basic_block(name)
+        for name in ("share", "claim", "claimed", "other", "end")
+    )
+    builder.branch(share)
+
+    builder.position_at_end(share)
+    own = builder.phi(I64, "own")
+    turn = builder.phi(I64, "turn")  # shares that this thread has seen the end of
+    whose = builder.urem(builder.add(thread, turn), threads)
+    first = builder.udiv(builder.mul(whose, chunks), threads)
+    after = builder.udiv(builder.mul(builder.add(whose, I64(1)), chunks), threads)
+    counter = builder.gep(counters, [whose])
+    # Looking comes first: many threads that only look do not take the counter from each other.
+    seen = builder.add(first, builder.load_atomic(counter, "monotonic", 8))
+    builder.cbranch(builder.icmp_signed("<", seen, after), claim, other)
+
+    builder.position_at_end(claim)
+    chunk = builder.add(first, builder.atomic_rmw("add", counter, I64(1), "monotonic"))
+    builder.cbranch(builder.icmp_signed("<", chunk, after), claimed, other)
+
+    builder.position_at_end(claimed)
+    work(chunk)
+    more = builder.add(own, I64(1))
+    builder.branch(share)
+
+    builder.position_at_end(other)
+    next_turn = builder.add(turn, I64(1))
+    builder.cbranch(builder.icmp_signed("<", next_turn, threads), share, end)
+
+    for phi, values in ((own, (before, more, own)), (turn, (I64(0), turn, next_turn))):
+        for value, block in zip(values, (begin, claimed, other), strict=True):
+            phi.add_incoming(value, block)
+    builder.position_at_end(end)
+    return own
 
 
 def _wait(
