@@ -57,13 +57,11 @@ def convolution_task(
     epilogue: Epilogue,
     group: tuple[int, int],
     target: Target,
-    threads: int = 1,
 ) -> Task:
     """Return the task that computes one group of a convolution.
 
     ``packed`` is what ``Packer.panels`` returned for the group, ``window`` is (KH, KW), and
-    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
-    only guides what is prefetched.
+    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding.
     """
     vectors = packed[0].shape[-1] // target.lanes
     kernel = ConvolutionKernel(
@@ -81,7 +79,6 @@ def convolution_task(
         geometry,
         *packed,
         group=group,
-        threads=threads,
         target=target,
     )
     return Task(kernel, arguments, chunks)

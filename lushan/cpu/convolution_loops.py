@@ -98,7 +98,7 @@ class ConvolutionLoops:
             e.add(first_row, e.argument(Argument.ROWS_PER_CHUNK)), e.argument(Argument.ROWS)
         )
         # What this thread is likely to need after this chunk.
-        later = e.add(e.chunk, e.argument(Argument.THREADS))
+        later = e.add(e.chunk, 1)
         later_group, later_part = e.divide(later, e.argument(Argument.ROW_CHUNKS))
         blocks_ahead = e.mul(e.sub(later_group, group), e.argument(Argument.BLOCKS_PER_CHUNK))
         weights_ahead = e.mul(blocks_ahead, self.kernel.panel(self.target))

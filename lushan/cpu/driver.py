@@ -1,7 +1,9 @@
 """The native loop that runs a whole program: one call per thread and inference, no Python inside.
 
-It walks a table of tasks. Threads claim chunks of a task from a counter, because a stolen core
-would stall a static split, and wait where a task needs what came before it: until all chunks
+It walks a table of tasks. Each thread has a share of a task's chunks, those that follow each other,
+so that what a layer wrote the next one finds near the same core. Chunks are claimed from counters,
+and who is done with its own share goes on with those of others, because a stolen core would stall a
+static split. Threads wait where a task needs what came before it: until all chunks
 before it are done, whoever did them. So nobody waits for a thread that has no chunk: one that comes
 late, or never, only leaves more to the others. Waiting threads spin briefly with a pause, then let
 others run, so that more threads than cores are slow, not stuck.
@@ -10,6 +12,7 @@ others run, so that more threads than cores are slow, not stuck.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from llvmlite import ir
 
@@ -26,7 +29,9 @@ PROTOTYPE = ctypes.CFUNCTYPE(
     ctypes.c_void_p,  # bases of this thread
     ctypes.c_void_p,  # table of tasks, int64 [count, 4]
     ctypes.c_int64,  # count
-    ctypes.c_void_p,  # counters, int64 [count], zero before the first thread starts
+    ctypes.c_int64,  # this thread's number
+    ctypes.c_int64,  # threads
+    ctypes.c_void_p,  # counters, int64 [count, threads], zero before the first thread starts
     ctypes.c_void_p,  # chunks done, int64 [1], likewise
     ctypes.c_void_p,  # the system's yield function, or 0
     ctypes.c_void_p,  # stamps of this thread, int64 [count, 2]; read by the timed loop alone
@@ -47,17 +52,17 @@ class Driver:
         """Return the LLVM IR of the loop as a function called ``name``."""
         module = ir.Module(name)
         pointer, numbers = I8.as_pointer(), I64.as_pointer()
-        arguments = [pointer.as_pointer(), numbers, I64, numbers, numbers, pointer, numbers]
+        arguments = [pointer.as_pointer(), numbers, *[I64] * 3, numbers, numbers, pointer, numbers]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         _emit(function, target, timed=self.timed)
         return str(module)
 
 
 def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
-    bases, table, count, counters, finished, yielding, stamps = function.args
-    entry, task, waiting, begin, claim, work, following, last = (
+    bases, table, count, thread, threads, counters, finished, yielding, stamps = function.args
+    entry, task, waiting, begin, following, last = (
         function.append_basic_block(name)
-        for name in ("entry", "task", "waiting", "begin", "claim", "work", "following", "last")
+        for name in ("entry", "task", "waiting", "begin", "following", "last")
     )
     builder = ir.IRBuilder(entry)
     builder.cbranch(builder.icmp_signed("<", I64(0), count), task, last)
@@ -70,7 +75,6 @@ def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
     fields = [builder.load(builder.gep(row, [I64(column)])) for column in range(COLUMNS)]
     kernel = builder.inttoptr(fields[KERNEL], SIGNATURE.as_pointer())
     values = builder.inttoptr(fields[ARGUMENTS], I64.as_pointer())
-    counter = builder.gep(counters, [index])
     builder.cbranch(builder.icmp_signed("!=", fields[WAITS], I64(0)), waiting, begin)
 
     builder.position_at_end(waiting)
@@ -83,18 +87,13 @@ def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
     untold.add_incoming(I64(0), wait_end)
     if timed:
         _stamp(builder, stamps, index, 0, target)
-    builder.branch(claim)
 
-    builder.position_at_end(claim)
-    own = builder.phi(I64, "own")
-    chunk = builder.atomic_rmw("add", counter, I64(1), "monotonic")
-    builder.cbranch(builder.icmp_signed("<", chunk, fields[CHUNKS]), work, following)
+    def work(chunk: ir.Value) -> None:
+        builder.call(kernel, [bases, values, chunk])
 
-    builder.position_at_end(work)
-    builder.call(kernel, [bases, values, chunk])
-    own.add_incoming(untold, begin)
-    own.add_incoming(builder.add(own, I64(1)), work)
-    builder.branch(claim)
+    of_task = builder.gep(counters, [builder.mul(index, threads)])
+    own = _do_chunks(builder, work, fields[CHUNKS], of_task, (thread, threads), untold)
+    builder.branch(following)
 
     builder.position_at_end(following)
     if timed:
@@ -114,6 +113,57 @@ def _emit(function: ir.Function, target: Target, *, timed: bool) -> None:
         phi.add_incoming(value, following)
     _wait(builder, finished, rest, total, yielding, target)
     builder.ret_void()
+
+
+def _do_chunks(
+    builder: ir.IRBuilder,
+    work: Callable[[ir.Value], None],
+    chunks: ir.Value,
+    counters: ir.Value,
+    team: tuple[ir.Value, ir.Value],
+    before: ir.Value,
+) -> ir.Value:
+    """Claim chunks of a task until none is left; return ``before`` and how many it were.
+
+    ``team`` is this thread's number, and of how many; ``counters`` has one for each share.
+    """
+    thread, threads = team
+    begin = builder.block
+    share, claim, claimed, other, end = (
+        builder.function.append_basic_block(name)
+        for name in ("share", "claim", "claimed", "other", "end")
+    )
+    builder.branch(share)
+
+    builder.position_at_end(share)
+    own = builder.phi(I64, "own")
+    turn = builder.phi(I64, "turn")  # shares that this thread has seen the end of
+    whose = builder.urem(builder.add(thread, turn), threads)
+    first = builder.udiv(builder.mul(whose, chunks), threads)
+    after = builder.udiv(builder.mul(builder.add(whose, I64(1)), chunks), threads)
+    counter = builder.gep(counters, [whose])
+    # Looking comes first: many threads that only look do not take the counter from each other.
+    seen = builder.add(first, builder.load_atomic(counter, "monotonic", 8))
+    builder.cbranch(builder.icmp_signed("<", seen, after), claim, other)
+
+    builder.position_at_end(claim)
+    chunk = builder.add(first, builder.atomic_rmw("add", counter, I64(1), "monotonic"))
+    builder.cbranch(builder.icmp_signed("<", chunk, after), claimed, other)
+
+    builder.position_at_end(claimed)
+    work(chunk)
+    more = builder.add(own, I64(1))
+    builder.branch(share)
+
+    builder.position_at_end(other)
+    next_turn = builder.add(turn, I64(1))
+    builder.cbranch(builder.icmp_signed("<", next_turn, threads), share, end)
+
+    for phi, values in ((own, (before, more, own)), (turn, (I64(0), turn, next_turn))):
+        for value, block in zip(values, (begin, claimed, other), strict=True):
+            phi.add_incoming(value, block)
+    builder.position_at_end(end)
+    return own
 
 
 def _wait(

@@ -293,8 +293,9 @@ class CpuProgram(Locked):
         bases[:, SCRATCH] += plan.scratch_bytes * np.arange(self._team.size)
         bases[:, FIRST_INPUT:] = [array.ctypes.data for array in arrays]
         table = plan.table
-        counters = np.zeros(len(table) + 2 * ALIGNMENT // 8, np.int64)
-        finished = counters.ctypes.data + counters.itemsize * (len(table) + ALIGNMENT // 8)
+        shares = len(table) * self._team.size
+        counters = np.zeros(shares + 2 * ALIGNMENT // 8, np.int64)
+        finished = counters.ctypes.data + counters.itemsize * (shares + ALIGNMENT // 8)
         memory = (plan, bases, arena, arrays, stamps)  # for threads that outlive an exception
         run = PROTOTYPE(driver)
 
@@ -303,6 +304,8 @@ class CpuProgram(Locked):
                 memory[1][index].ctypes.data,
                 table.ctypes.data,
                 len(table),
+                index,
+                self._team.size,
                 counters.ctypes.data,
                 finished,
                 self._yield,

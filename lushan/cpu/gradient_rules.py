@@ -88,7 +88,6 @@ def _convolution_backward_input(context: Context, node: Node) -> Lowering:
             epilogue=Epilogue(),
             group=(group, groups),
             target=target,
-            threads=context.options.threads,
         )
         for group, packed in enumerate(panels)
     ]
@@ -106,9 +105,8 @@ def _winograd_backward_input(context: Context, node: Node, outputs: int) -> Lowe
         backward=True,
     )
     biases = np.zeros(grad_x.shape[3], np.float32)
-    threads = context.options.threads
     tasks, temporaries = winograd_tasks(
-        grad_y, grad_x, None, weights, biases, outputs, context.target, threads=threads
+        grad_y, grad_x, None, weights, biases, outputs, context.target
     )
     return [packing, *tasks], [weights, *temporaries]
 
@@ -164,7 +162,6 @@ def _linear_backward_input(context: Context, node: Node) -> Lowering:
         epilogue=Epilogue(),
         group=(0, 1),
         target=context.target,
-        threads=context.options.threads,
     )
     return [task], []
 

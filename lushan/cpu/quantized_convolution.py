@@ -99,7 +99,6 @@ def quantized_convolution_task(
     zero: NDArray[np.uint8],
     group: tuple[int, int],
     target: Target,
-    threads: int = 1,
 ) -> Task:
     """Return the task that computes one group of a convolution of bytes.
 
@@ -128,7 +127,6 @@ def quantized_convolution_task(
         constants,
         group=group,
         target=target,
-        threads=threads,
     )
     # A place for the outputs of a tile: before the first one, nothing is made into nothing.
     tile = (kernel.tile.pixels - 1) * kernel.output_pixel + nr

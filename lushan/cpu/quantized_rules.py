@@ -76,7 +76,6 @@ def _tasks(
             zero=zero,
             group=(group, len(panels)),
             target=context.target,
-            threads=context.options.threads,
         )
         for group, (weights, constants) in enumerate(panels)
     ]

@@ -79,7 +79,6 @@ def _winograd(context: Context, node: Node, outputs: int, epilogue: Epilogue) ->
         context.target,
         activation=epilogue.activation,
         slope=epilogue.slope,
-        threads=context.options.threads,
     )
 
 
@@ -101,7 +100,6 @@ def _winograd_training(context: Context, node: Node, outputs: int, epilogue: Epi
         context.target,
         activation=epilogue.activation,
         slope=epilogue.slope,
-        threads=context.options.threads,
     )
     return [packing, *tasks], [weights, *temporaries]
 
@@ -127,7 +125,6 @@ def _direct(context: Context, node: Node, geometry: Geometry, epilogue: Epilogue
             epilogue=epilogue,
             group=(group, groups),
             target=context.target,
-            threads=context.options.threads,
         )
         for group, packed in enumerate(panels)
     ]
@@ -170,7 +167,6 @@ def _linear(context: Context, node: Node) -> Lowering:
         epilogue=Epilogue(),
         group=(0, 1),
         target=context.target,
-        threads=context.options.threads,
     )
     return [task], []
 

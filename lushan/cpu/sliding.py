@@ -45,7 +45,6 @@ class Argument(IntEnum):
     TOP = auto()  # rows of padding above the input
     STRIDE = auto()  # rows from the window of one output row to that of the next
     HEIGHT = auto()  # rows of the input
-    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
 @record
@@ -154,12 +153,10 @@ def sliding_arguments(
     *,
     group: tuple[int, int],
     target: Target,
-    threads: int,
 ) -> tuple[dict[IntEnum, TaskArgument], int]:
     """Return the arguments of a task of ``kernel``, and its number of chunks.
 
-    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding. ``threads``
-    only guides what is prefetched.
+    ``group`` is (which, of how many). The halo of ``x`` must be at least the padding.
     """
     index, groups = group
     n, h, w, c = y.shape
@@ -193,6 +190,5 @@ def sliding_arguments(
         Argument.TOP: top,
         Argument.STRIDE: geometry.stride[0],
         Argument.HEIGHT: x.shape[1],
-        Argument.THREADS: threads,
     }
     return arguments, row_chunks * -(-blocks // cut.blocks)

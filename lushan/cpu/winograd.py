@@ -96,14 +96,13 @@ def winograd_tasks(
     *,
     activation: Activation = "none",
     slope: float = 0.0,
-    threads: int = 1,
 ) -> tuple[list[Task], list[Plane]]:
     """Return the tasks of one layer, and the temporary planes that they hand on between them.
 
     ``weights`` and ``biases`` are packed for tiles of ``outputs``; x has a halo of at least one
     pixel of zeros. Weights that this run makes are a plane (``winograd_parameter_packing``),
     written by what comes before these tasks in their step. y must not share memory with x or
-    ``residual``. ``threads`` only guides what is prefetched.
+    ``residual``.
     """
     ic, oc = x.shape[3], y.shape[3]
     tiles = y.shape[0] * winograd_tiles(y.shape[1], y.shape[2], outputs)
@@ -131,7 +130,6 @@ def winograd_tasks(
         Argument.STRIPS: cut,
         Argument.BLOCKS_PER_CHUNK: strips.blocks,
         Argument.BLOCKS: blocks,
-        Argument.THREADS: threads,
     }
     kernel = WinogradKernel(
         outputs=outputs,

@@ -48,7 +48,6 @@ class Argument(IntEnum):
     PRODUCTS_POINT = auto()
     BLOCKS_PER_CHUNK = auto()
     BLOCKS = auto()  # panels of NR output channels
-    THREADS = auto()  # that share the chunks: each is likely to claim every so many-th
 
 
 @record
@@ -141,9 +140,7 @@ class _Emitter:
         last_block = e.lesser(
             e.add(first_block, e.argument(Argument.BLOCKS_PER_CHUNK)), e.argument(Argument.BLOCKS)
         )
-        later_group, _ = e.divide(
-            e.add(e.chunk, e.argument(Argument.THREADS)), e.argument(Argument.STRIPS)
-        )
+        later_group, _ = e.divide(e.add(e.chunk, 1), e.argument(Argument.STRIPS))
         later_block = e.mul(later_group, e.argument(Argument.BLOCKS_PER_CHUNK))
         panel = winograd_products(kernel.outputs) * self.point
 

@@ -56,9 +56,15 @@ class Table:
     """
 
     def __init__(
-        self, chunks: Sequence[int], target: Target, *, turns: int = 100_000, timed: bool = False
+        self,
+        chunks: Sequence[int],
+        target: Target,
+        *,
+        threads: int = 1,
+        turns: int = 100_000,
+        timed: bool = False,
     ) -> None:
-        self.chunks = chunks
+        self.chunks, self.threads = chunks, threads
         self.full = np.zeros(sum(chunks), np.float32)
         self.seen = np.full(sum(chunks), -1, np.float32)
         firsts = np.cumsum([0, *chunks])[:-1]
@@ -70,16 +76,18 @@ class Table:
             for number, (row, count) in enumerate(zip(self.arguments, chunks, strict=True))
         ]
         self.table = np.array(rows, np.int64).reshape(-1, 4)
-        self.counters = np.zeros(len(chunks) + 1, np.int64)
+        self.counters = np.zeros(len(chunks) * threads + 1, np.int64)
         self.run = PROTOTYPE(code(target, timed=timed).address("driver"))
 
-    def work(self, stamps: np.ndarray | None = None, yielding: int = 0) -> None:
-        """Run the loop as one thread of a team does."""
+    def work(self, number: int = 0, stamps: np.ndarray | None = None, yielding: int = 0) -> None:
+        """Run the loop as thread ``number`` of a team does."""
         bases = np.zeros(3, np.int64)
         self.run(
             bases.ctypes.data,
             self.table.ctypes.data,
             len(self.table),
+            number,
+            self.threads,
             self.counters.ctypes.data,
             self.counters[-1:].ctypes.data,
             yielding,
@@ -98,8 +106,11 @@ class Table:
 def test_chunks_are_done_once_and_in_turn(target: Target, threads: int, yields: bool) -> None:
     yielding = yield_function() if yields else 0
     for chunks in ([1], [23, 1, 8, 40], [3] * 30, [1, 0, 0, 5], [0]):
-        table = Table(chunks, target)
-        team = [threading.Thread(target=table.work, args=(None, yielding)) for _ in range(threads)]
+        table = Table(chunks, target, threads=threads)
+        team = [
+            threading.Thread(target=table.work, args=(number, None, yielding))
+            for number in range(threads)
+        ]
         for thread in team:
             thread.start()
         for thread in team:
@@ -120,17 +131,26 @@ def test_who_comes_when_all_is_done_returns(target: Target) -> None:
     table.check()
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_one_thread_does_what_the_others_never_come_for(target: Target, number: int) -> None:
+    table = Table([23, 1, 8, 40, 3], target, threads=5)
+    table.work(number)
+    table.check()
+
+
 def test_nobody_returns_before_the_last_chunk_is_done(target: Target) -> None:
     """A thread that finds no chunk waits for the others': the caller reads results right away."""
     for _ in range(10):
-        table = Table([2], target, turns=300_000)  # longer than it takes to start four threads
+        table = Table(
+            [2], target, threads=4, turns=300_000
+        )  # longer than it takes to start four threads
         ends: list[float] = []
 
-        def work(table: Table = table, ends: list[float] = ends) -> None:
-            table.work()
+        def work(number: int, table: Table = table, ends: list[float] = ends) -> None:
+            table.work(number)
             ends.append(float(table.full.sum()))
 
-        team = [threading.Thread(target=work) for _ in range(4)]
+        team = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in team:
             thread.start()
         for thread in team:
@@ -141,7 +161,7 @@ def test_nobody_returns_before_the_last_chunk_is_done(target: Target) -> None:
 def test_stamps_of_the_timed_loop(target: Target) -> None:
     table = Table([5, 0, 7], target, timed=True)
     stamps = np.zeros((3, 2), np.int64)
-    table.work(stamps)
+    table.work(stamps=stamps)
     table.check()
     flat = stamps.reshape(-1)
     assert flat[0] > 0
