@@ -24,7 +24,7 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.record import record
 
-__all__ = ["Activation", "ActivationKernel", "Argument", "PreluKernel", "activate"]
+__all__ = ["Activation", "ActivationKernel", "Argument", "PreluKernel", "activate", "by_sign"]
 
 Activation: TypeAlias = Literal["none", "relu", "leaky_relu", "sigmoid", "tanh"]
 
@@ -50,6 +50,13 @@ def activate(e: KernelEmitter, activation: Activation, x: Value, slope: float = 
     if activation == "tanh":
         return tanh(e, x)
     return x
+
+
+def by_sign(e: KernelEmitter, gradient: Value, known: Value, slope: Value) -> Value:
+    """Return the gradient where ``known`` is positive, ``slope`` times it elsewhere."""
+    b = e.builder
+    positive = b.fcmp_ordered(">", known, e.splat(0.0))
+    return b.select(positive, gradient, b.fmul(slope, gradient))
 
 
 def leaky_relu(e: KernelEmitter, x: Value, slope: Value) -> Value:

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lushan.cpu.activation import by_sign
 from lushan.cpu.channel_sums import channel_sum_tasks
 from lushan.cpu.elementwise import elementwise_task, emit_channelwise_pairs, emit_elementwise
 from lushan.cpu.emit import KernelEmitter, Value
@@ -38,7 +39,7 @@ class ActivationBackwardKernel:
             return b.fmul(b.fmul(gradient, known), b.fsub(e.splat(1.0), known))
         if self.activation == "tanh":
             return b.fmul(gradient, b.fsub(e.splat(1.0), b.fmul(known, known)))
-        return _by_sign(e, gradient, known, e.splat(self.slope))
+        return by_sign(e, gradient, known, e.splat(self.slope))
 
 
 @record
@@ -49,14 +50,7 @@ class PreluBackwardKernel:
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
-        return emit_channelwise_pairs(name, target, self.channels, _by_sign)
-
-
-def _by_sign(e: KernelEmitter, gradient: Value, known: Value, slope: Value) -> Value:
-    """Return the gradient where ``known`` is positive, ``slope`` times it elsewhere."""
-    b = e.builder
-    positive = b.fcmp_ordered(">", known, e.splat(0.0))
-    return b.select(positive, gradient, b.fmul(slope, gradient))
+        return emit_channelwise_pairs(name, target, self.channels, by_sign)
 
 
 def activation_backward_tasks(

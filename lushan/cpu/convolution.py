@@ -11,12 +11,13 @@ A fully connected layer is the same with one pixel per picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lushan.cpu.activation import Activation, activate
+from lushan.cpu.activation import Activation, activate, by_sign
 from lushan.cpu.convolution_loops import ConvolutionLoops, Output
 from lushan.cpu.emit import F32, Value
 from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
@@ -28,10 +29,25 @@ from lushan.record import record
 
 @record
 class ConvolutionKernel(SlidingKernel):
-    """One step of a sum is one input channel."""
+    """One step of a sum is one input channel.
+
+    ``gate`` says that the outputs are gradients, which the sign of another plane lets through; the
+    slope is that of the activation whose gradient it is then.
+    """
 
     activation: Activation = "none"
     slope: float = 0.0
+    gate: bool = False
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The residual's name, and the gate's."""
+        return (*super().beside, *["GATE"] * self.gate)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether they are those of a training step, larger than any cache."""
+        return self.gate
 
     def emit(self, name: str, target: Target) -> str:
         """Return the LLVM IR of the kernel."""
@@ -45,6 +61,7 @@ class Epilogue:
     residual: Plane | None = None
     activation: Activation = "none"
     slope: float = 0.0
+    gate: Plane | None = None
 
 
 def convolution_task(
@@ -70,6 +87,7 @@ def convolution_task(
         prefetch=packed[0].nbytes > L2_BYTES,
         activation=epilogue.activation,
         slope=epilogue.slope,
+        gate=epilogue.gate is not None,
     )
     arguments, chunks = sliding_arguments(
         kernel,
@@ -81,6 +99,11 @@ def convolution_task(
         group=group,
         target=target,
     )
+    if epilogue.gate is not None:
+        first = epilogue.gate.origin + group[0] * y.shape[3] // group[1]
+        arguments[Argument.GATE] = epilogue.gate.at(first)
+        arguments[Argument.GATE_ROW] = epilogue.gate.row
+        arguments[Argument.GATE_IMAGE] = epilogue.gate.image
     return Task(kernel, arguments, chunks)
 
 
@@ -109,16 +132,21 @@ class _Emitter(ConvolutionLoops):
                 sums[place] = e.fma(number, loaded[v], sums[place])
 
     def outputs(
-        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
+        self, sums: list[Value], y: Value, beside: Sequence[Value], block: Value, channels: int
     ) -> list[Output]:
-        """Add the residual, apply the activation, store."""
-        e = self.e
+        """Add the residual, apply the activation or the gate, store."""
+        e, planes = self.e, dict(zip(self.kernel.beside, beside, strict=True))
+        residual, gate, slope = planes.get("RESIDUAL"), planes.get("GATE"), self.kernel.slope
 
         def output(number: int, place: int, used: int) -> None:
             total = sums[number]
             if residual is not None:
                 total = e.builder.fadd(total, e.load(residual, place, lanes=used))
-            result = activate(e, self.kernel.activation, total, self.kernel.slope)
+            if gate is not None:
+                known = e.load(gate, place, lanes=used)
+                result = by_sign(e, total, known, e.splat(slope))
+            else:
+                result = activate(e, self.kernel.activation, total, slope)
             e.store(result, y, place, lanes=used)
 
         return [

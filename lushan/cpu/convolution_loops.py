@@ -40,7 +40,7 @@ class ConvolutionLoops:
     """Emits a kernel; ``start``, ``step`` and ``outputs`` are left to say.
 
     ``elements`` are the types of the numbers of x (weights have as many bytes) and of y; the
-    residual has that of x.
+    planes beside y have that of x.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ConvolutionLoops:
         self.nr = kernel.channels(target)
         self.x = e.pointer(Argument.X, elements[0])
         self.y = e.pointer(Argument.Y, elements[1])
-        self.residual = e.pointer(Argument.RESIDUAL, elements[0]) if kernel.residual else None
+        self.beside = [e.pointer(Argument[name], elements[0]) for name in kernel.beside]
         self.weights = e.absolute(Argument.WEIGHTS, elements[0])
         self.line = LINE_BYTES // size_of(elements[0])
 
@@ -69,11 +69,12 @@ class ConvolutionLoops:
         raise NotImplementedError
 
     def outputs(
-        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
+        self, sums: list[Value], y: Value, beside: Sequence[Value], block: Value, channels: int
     ) -> list[Output]:
         """Return what turns each sum of a tile into outputs and stores them.
 
-        ``channels`` are the first of a panel, which are real.
+        ``beside`` is where that place is in the kernel's planes beside the output; ``channels`` are
+        the first of a panel, which are real.
         """
         raise NotImplementedError
 
@@ -129,8 +130,7 @@ class ConvolutionLoops:
     def _nothing(self, block: Value) -> list[Value]:
         """Return a tile to carry on before the first one: its outputs go where nobody reads."""
         nowhere = self.e.scratch(self.y.type.pointee)
-        residual = [] if self.residual is None else [nowhere]
-        return [*self.start(block), nowhere, *residual, block]
+        return [*self.start(block), nowhere, *[nowhere] * len(self.beside), block]
 
     def _start(self, place: Place, image_stride: Argument, row_stride: Argument) -> Value:
         """Return the elements before an output row, in a plane."""
@@ -171,7 +171,10 @@ class ConvolutionLoops:
         weights_ahead, input_ahead = ahead
         x_start = self._window(place)
         y_start = self._start(place, Argument.Y_IMAGE, Argument.Y_ROW)
-        residual_start = self._start(place, Argument.RESIDUAL_IMAGE, Argument.RESIDUAL_ROW)
+        starts = [
+            self._start(place, Argument[f"{name}_IMAGE"], Argument[f"{name}_ROW"])
+            for name in self.kernel.beside
+        ]
         rows = self._window_rows(place)
         width = e.argument(Argument.WIDTH)
         pixels = self.kernel.tile.pixels
@@ -183,7 +186,10 @@ class ConvolutionLoops:
             x = e.offset(self.x, e.add(x_start, e.mul(first, self.kernel.pixel)))
             output = e.add(e.mul(first, self.kernel.output_pixel), e.mul(block, self.nr))
             y = e.offset(self.y, e.add(y_start, output))
-            residual = self.residual and e.offset(self.residual, e.add(residual_start, output))
+            beside = [
+                e.offset(plane, e.add(start, output))
+                for plane, start in zip(self.beside, starts, strict=True)
+            ]
             done = e.add(e.mul(turn, width), start)  # pixels of this chunk, about
             weights = e.offset(panel, e.mul(rows[0], row_elements))
             streams = [
@@ -191,12 +197,17 @@ class ConvolutionLoops:
                 *self._weights_stream(panel, weights_ahead, done),
                 self._input_stream(x, input_ahead),
             ]
-            if residual is not None:
-                self._fetch(residual)
+            if self.kernel.spreads:
+                # A pixel a turn: all at once, so many lines would fill the processor's queue.
+                pitch = e.integer(self.kernel.output_pixel)
+                streams += [_Stream(plane, pitch, self.nr // self.line) for plane in beside]
+            else:
+                for plane in beside:
+                    self._fetch(plane)
             sums = self._sum(x, rows, streams, block, self._pending_outputs(pending))
             if self.overlaps:
-                return [*sums, y, *([] if residual is None else [residual]), block]
-            self._finish(sums, y, residual, block)
+                return [*sums, y, *beside, block]
+            self._finish(sums, y, beside, block)
             return []
 
         return e.loop(0, width, tile, step=pixels, carried=pending)
@@ -206,15 +217,15 @@ class ConvolutionLoops:
         if not tile:
             return []
         count = self.kernel.tile.pixels * self.kernel.tile.vectors
-        y, residual = tile[count], tile[count + 1] if self.residual is not None else None
-        return self.outputs(list(tile[:count]), y, residual, tile[-1], self.nr)
+        y, beside = tile[count], tile[count + 1 : -1]
+        return self.outputs(list(tile[:count]), y, beside, tile[-1], self.nr)
 
-    def _fetch(self, residual: Value) -> None:
-        """Ask for the residual of a tile, which is needed when its sums are done."""
+    def _fetch(self, plane: Value) -> None:
+        """Ask for a tile of a plane beside the output: it is needed when the sums are done."""
         for m in range(self.kernel.tile.pixels):
             for line in range(0, self.nr, self.line):
                 at = m * self.kernel.output_pixel + line
-                self.e.prefetch(residual, at, level=1)
+                self.e.prefetch(plane, at, level=1)
 
     def _weights_stream(self, panel: Value, ahead: Value, done: Value) -> list[_Stream]:
         """Return what the first tiles of a panel fetch of a later one: each its share."""
@@ -325,12 +336,12 @@ class ConvolutionLoops:
         moved = [e.offset(p, stream.step) for p, stream in zip(pointers, streams, strict=True)]
         return moved, sums
 
-    def _finish(self, sums: list[Value], y: Value, residual: Value | None, block: Value) -> None:
+    def _finish(self, sums: list[Value], y: Value, beside: Sequence[Value], block: Value) -> None:
         """Make and store the outputs of a tile; the last panel may be partly filled."""
         e = self.e
 
         def make(channels: int) -> None:
-            for output in self.outputs(sums, y, residual, block, channels):
+            for output in self.outputs(sums, y, beside, block, channels):
                 output()
 
         rest = self.kernel.output_channels % self.nr

@@ -64,6 +64,26 @@ def flipped_padding(
     return padding if min(padding) >= 0 else None
 
 
+def is_direct_input_gradient(context: Context, node: Node) -> bool:
+    """Return whether an input gradient becomes a convolution with an epilogue of its own."""
+    options: dict[str, Any] = node.options
+    shape = context.packer.shape(node.inputs[1])
+    if flipped_padding(options, (shape[1], shape[2])) is None:
+        return False
+    return not context.training_outputs(context.planes[node.inputs[0]], shape, options)
+
+
+def _epilogue(context: Context, node: Node) -> Epilogue:
+    """Return what follows an input gradient: the nodes that its chain took up."""
+    options: dict[str, Any] = node.options
+    beside = [context.planes[name] for name in node.inputs[3:]]
+    return Epilogue(
+        residual=beside[0] if options.get("residual") else None,
+        gate=beside[-1] if options.get("gate") else None,
+        slope=options.get("slope", 0.0),
+    )
+
+
 def _convolution_backward_input(context: Context, node: Node) -> Lowering:
     grad_y, grad_x = context.planes[node.inputs[0]], context.planes[node.name]
     options: dict[str, Any] = node.options
@@ -85,7 +105,7 @@ def _convolution_backward_input(context: Context, node: Node) -> Lowering:
             geometry,
             packed,
             (kh, kw),
-            epilogue=Epilogue(),
+            epilogue=_epilogue(context, node),
             group=(group, groups),
             target=target,
         )

@@ -99,7 +99,7 @@ def lower(
             continue
         tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
         steps.append(Step(value.name, tasks, (), (value.name,)))
-    for node in join_chains(graph, wanted) if is_training(graph) else graph.nodes:
+    for node in _joint_nodes(graph, wanted, context) if is_training(graph) else graph.nodes:
         rule = _rule(node.operator)
         if rule is None:
             raise GraphError(
@@ -126,6 +126,17 @@ def lower(
         writes = (*(planes[name].value for name in node.outputs), *node.updates)
         steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
     return Lowered(steps, planes, inputs, frozenset(wanted))
+
+
+def _joint_nodes(graph: Graph, wanted: Collection[str], context: Context) -> list[Node]:
+    """Return the nodes of a training step, those that are computed together as one."""
+    from lushan.cpu.gradient_chains import join_gradients
+    from lushan.cpu.gradient_rules import is_direct_input_gradient
+
+    nodes = join_chains(graph, wanted)
+    return join_gradients(
+        graph, nodes, wanted, lambda node: is_direct_input_gradient(context, node)
+    )
 
 
 _NONE = (0, 0, 0, 0)

@@ -11,6 +11,7 @@ A fully connected layer is the same with one pixel per picture, and float32 scor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -163,7 +164,7 @@ class _Emitter(ConvolutionLoops):
         return kernel.low is not None and is_whole and fits_twice(kernel.tile, self.target)
 
     def outputs(
-        self, sums: list[Value], y: Value, residual: Value | None, block: Value, channels: int
+        self, sums: list[Value], y: Value, beside: Sequence[Value], block: Value, channels: int
     ) -> list[Output]:
         """Multiply, add the offset and the residual, clamp and round, in steps of float32."""
         e, b, lanes, kernel = self.e, self.e.builder, self.target.lanes, self.kernel
@@ -173,7 +174,7 @@ class _Emitter(ConvolutionLoops):
             multiplier = e.load(panel, vector * lanes)
             v = b.fmul(self.bytes.sums_as_floats(sums[number]), multiplier)
             v = b.fadd(v, e.load(panel, self.nr + vector * lanes))
-            if residual is not None:
+            for residual in beside:
                 other = self.bytes.bytes_as_floats(e.load(residual, place, lanes=used))
                 v = b.fadd(v, b.fmul(other, e.load(panel, 2 * self.nr)))
             if kernel.low is not None:

@@ -45,6 +45,10 @@ class Argument(IntEnum):
     TOP = auto()  # rows of padding above the input
     STRIDE = auto()  # rows from the window of one output row to that of the next
     HEIGHT = auto()  # rows of the input
+    GATE = auto()  # a plane whose sign lets a gradient through
+    GATE_OFFSET = auto()
+    GATE_ROW = auto()
+    GATE_IMAGE = auto()
 
 
 @record
@@ -69,6 +73,16 @@ class SlidingKernel:
     residual: bool
     prefetch: bool
     skips: bool = field(default=False, kw_only=True)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of the planes that are read where an output is written."""
+        return ("RESIDUAL",) if self.residual else ()
+
+    @property
+    def spreads(self) -> bool:
+        """Whether those planes are fetched all along a sum: they come from memory."""
+        return False
 
     @property
     def step(self) -> int:
