@@ -97,9 +97,11 @@ def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     run = CpuProgram._run
 
-    def spied(self: CpuProgram, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def spied(
+        self: CpuProgram, arrays: dict[str, np.ndarray], threads: int | None
+    ) -> dict[str, np.ndarray]:
         shapes.append(len(arrays[INPUT]))
-        return run(self, arrays)
+        return run(self, arrays, threads)
 
     monkeypatch.setattr(CpuProgram, "_run", spied)
     one = program._plan(((1, size, size, 3),)).arena_bytes

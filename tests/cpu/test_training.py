@@ -157,7 +157,7 @@ def test_a_step_that_was_interrupted_ends_the_program(monkeypatch: pytest.Monkey
         program.step({**inputs, "input": inputs["input"][0]})
     program.step(inputs)  # what did not begin does no harm
 
-    def interrupted(team: Team, work: Any) -> None:
+    def interrupted(team: Team, work: Any, most: int | None = None) -> None:
         work(0)
         raise KeyboardInterrupt
 
