@@ -259,6 +259,7 @@ class Recognizer:
         recognizer is closed. Scores beyond float32 are infinite or NaN: look before you use them.
         """
         inputs = self._inputs(batch)
+        threads = self.threads if threads is None else thread_count(threads)
         with np.errstate(**_UNTIL_THE_SCORES):
             scores: npt.NDArray[np.float32] = self._program(inputs, threads=threads)[self._output]
         return scores

@@ -81,6 +81,17 @@ def test_other_float_types_are_converted(recognizer: lushan.Recognizer) -> None:
         assert np.array_equal(scores, expected)
 
 
+def test_a_bound_on_threads_changes_no_bit(model_folder: Path) -> None:
+    batch = np.random.default_rng(8).standard_normal((5, 32, 32, 3), np.float32)
+    with lushan.load(model_folder, threads=3) as recognizer:
+        whole = recognizer.scores(batch)
+        for threads in (1, 2, 3, 4):
+            np.testing.assert_array_equal(recognizer.scores(batch, threads=threads), whole)
+        for nonsense in (0, -1, 1.5):
+            with pytest.raises(UsageError, match="threads should be 1 or more"):
+                recognizer.scores(batch, threads=nonsense)  # type: ignore[arg-type]
+
+
 def test_other_picture_sizes_run(recognizer: lushan.Recognizer) -> None:
     assert recognizer.scores(np.zeros((1, 50, 33, 3), np.float32)).shape == (1, 3)
 

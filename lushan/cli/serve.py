@@ -62,7 +62,7 @@ def serve(
     max_delay_ms: Annotated[
         float,
         typer.Option(
-            "--max-delay-ms", min=0, help="How long a picture waits for others on their way."
+            "--max-delay-ms", min=0, help="How long a picture waits for others to share a run."
         ),
     ] = 1e3 * _DEFAULT.max_delay,
     queue: Annotated[

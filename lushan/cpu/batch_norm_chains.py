@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lushan.graph.ir import Attribute, Graph, Node
+from lushan.graph.liveness import sole_reader
 
 _ACTIVATIONS = ("relu", "leaky_relu")
 
@@ -52,10 +53,8 @@ def _next(
 ) -> Node | None:
     """Return the node that the chain can take up: an add first, an activation last."""
     last = chain[-1]
-    if last.name in kept or len(consumers[last.name]) != 1 or last.operator in _ACTIVATIONS:
-        return None
-    following = consumers[last.name][0]
-    if following.name in inner:
+    following = sole_reader(last.name, consumers, kept)
+    if following is None or following.name in inner or last.operator in _ACTIVATIONS:
         return None
     if following.operator == "add" and len(chain) == 1 and len(set(following.inputs)) == 2:
         return following

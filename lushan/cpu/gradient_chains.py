@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 from lushan.graph.ir import Attribute, Graph, Node
+from lushan.graph.liveness import sole_reader
 
 _GATES = ("relu_backward", "leaky_relu_backward")
 
@@ -56,9 +57,9 @@ def _next(
 ) -> Node | None:
     """Return the node that the chain can take up: an add first, a gate last."""
     last = chain[-1]
-    if last.name in kept or len(consumers[last.name]) != 1 or last.operator in _GATES:
+    following = sole_reader(last.name, consumers, kept)
+    if following is None or last.operator in _GATES:
         return None
-    following = consumers[last.name][0]
     others = [name for name in following.inputs if name != last.name]
     if len(others) != 1 or len(following.inputs) != 2 or others[0] not in known:
         return None

@@ -129,7 +129,10 @@ def lower(
 
 
 def _joint_nodes(graph: Graph, wanted: Collection[str], context: Context) -> list[Node]:
-    """Return the nodes of a training step, those that are computed together as one."""
+    """Return the nodes of a training step, those that are computed together as one.
+
+    As with rules, what only training needs is loaded here: see ``_rule``.
+    """
     from lushan.cpu.gradient_chains import join_gradients
     from lushan.cpu.gradient_rules import is_direct_input_gradient
 

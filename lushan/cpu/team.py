@@ -44,7 +44,7 @@ class Team(Locked):
         """
         run = _Run()
         try:
-            others = min(self.size, threads or self.size) - 1
+            others = (self.size if threads is None else min(threads, self.size)) - 1
             if others > 0:
                 self._call(work, run, others)
             work(0)

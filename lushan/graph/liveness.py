@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
-from lushan.graph.ir import Graph
+from lushan.graph.ir import Graph, Node
 
 
 def last_uses(graph: Graph, kept: Collection[str] = ()) -> list[list[str]]:
@@ -22,3 +22,15 @@ def last_uses(graph: Graph, kept: Collection[str] = ()) -> list[list[str]]:
                 needed.add(name)
                 ends[index].append(name)
     return ends
+
+
+def sole_reader(
+    value: str, consumers: Mapping[str, Sequence[Node]], kept: Collection[str]
+) -> Node | None:
+    """Return the node for which alone ``value`` is computed: it may take the computation up.
+
+    ``consumers`` are the graph's. None where several read it, where nobody does, or where it is one
+    of ``kept``.
+    """
+    readers = consumers[value]
+    return readers[0] if len(readers) == 1 and value not in kept else None

@@ -25,6 +25,7 @@ import numpy as np
 
 from lushan.graph.executor import Array
 from lushan.graph.ir import Attribute, Graph, Node, TensorType, Value
+from lushan.graph.liveness import sole_reader
 from lushan.graph.weights import Factors, New, derived, origin_of, shape_of
 
 FUSABLE = ("relu", "leaky_relu", "sigmoid", "tanh")
@@ -84,10 +85,8 @@ def _next(
 ) -> Node | None:
     """Return the node that the chain can take up: an add first, an activation last."""
     last = chain[-1]
-    if last.name in protected or len(consumers[last.name]) != 1 or last.operator in FUSABLE:
-        return None
-    following = consumers[last.name][0]
-    if following.name in taken:
+    following = sole_reader(last.name, consumers, protected)
+    if following is None or following.name in taken or last.operator in FUSABLE:
         return None
     if following.operator == "add" and len(chain) == 1 and len(set(following.inputs)) == 2:
         # Of two convolutions the branch takes the sum up: the projection comes before it.

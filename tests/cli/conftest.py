@@ -68,3 +68,34 @@ def labelled(tmp_path: Path) -> Path:
             pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+Case = tuple[list[str], int, str]  # picture and options, exit status, a part of the message
+
+
+@pytest.fixture
+def refuses(
+    run: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Return a check that a verb which writes a file answers a bad call with one line, and no file.
+
+    It runs where there are ``a.png``, ``broken.png`` and a folder called ``folder`` + suffix.
+    """
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    Path("broken.png").write_bytes(b"nothing")
+
+    def check(verb: str, suffix: str, case: Case, *more: str) -> None:
+        """``more`` are options and their values for where the case has others of its own."""
+        Path(f"folder{suffix}").mkdir()
+        (picture, *options), status, message = case
+        defaults = {"-m": str(model_folder), "-o": f"out{suffix}"}
+        defaults.update(zip(more[::2], more[1::2], strict=True))
+        given = [x for key, value in defaults.items() if key not in options for x in (key, value)]
+        result = run(verb, picture, *options, *given)
+        assert result.status == status
+        assert result.err.count("\n") == 1
+        assert message in result.err
+        assert not Path(f"out{suffix}").exists()
+
+    return check
