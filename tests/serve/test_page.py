@@ -243,8 +243,10 @@ def test_by_keyboard_alone(browser: Browser, files: list[bytes]) -> None:
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
-        page.wait_for_url("**/#*")  # the jump moves the focus, too
+        page.wait_for_url("**/#*")
+        expect(page.locator("#main")).to_be_focused()  # some time after the address has changed
         page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
         chooser.value.set_files([picture(files[0])])
