@@ -240,14 +240,13 @@ def test_the_key_is_asked_for(chromium: Any, model_folder: Path, files: list[byt
 def test_by_keyboard_alone(browser: Browser, files: list[bytes]) -> None:
     with browser.open() as page:
         page.wait_for_load_state("networkidle")  # a key pressed before the scripts run is lost
-        page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/#*")
-        expect(page.locator("#main")).to_be_focused()  # some time after the address has changed
-        page.keyboard.press("Tab")
-        expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
-        with page.expect_file_chooser() as chooser:
+        with page.expect_file_chooser() as chooser:  # the browser hears of it later
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+            page.keyboard.press("Enter")
+            expect(page.locator("#main")).to_be_focused()
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
             page.keyboard.press("Enter")
         chooser.value.set_files([picture(files[0])])
         answered(page)
