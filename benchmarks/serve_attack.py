@@ -35,7 +35,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from serve_load import Client, megabytes, percentile, running, write_model
+from http_client import Client, percentile
+from serve_load import megabytes, running, write_model
 
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 GIGABYTE = 1 << 30
@@ -149,9 +150,9 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-async def others(client: Client, seconds: float) -> list[float]:
+def others(client: Client, seconds: float) -> list[float]:
     """Ask one request after the other; return their latencies, in seconds."""
-    await client.flood(1, seconds)
+    client.flood(1, seconds)
     if set(client.answers) != {200}:
         raise SystemExit(f"others get {dict(client.answers)}")
     return list(client.latencies)
@@ -192,14 +193,14 @@ ATTACKS: dict[str, tuple[str, set[int]]] = {
 
 def attacks(port: int, pid: int, photos: Sequence[Path], seconds: float) -> None:
     client = Client(port, "/v1/classify", photos)
-    asyncio.run(client.flood(4, 2))
+    client.flood(4, 2)
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     pool.submit(int).result()
     for name, (method, allowed) in ATTACKS.items():
-        peace = asyncio.run(others(client, seconds))
+        peace = others(client, seconds)
         attacker = pool.submit(attack, method, port, photos[0].read_bytes(), seconds + 1)
         time.sleep(1)
-        war = asyncio.run(others(client, seconds))
+        war = others(client, seconds)
         answers = attacker.result()
         before, now = statistics.median(peace), statistics.median(war)
         print(
@@ -253,7 +254,7 @@ def main() -> None:
             if service.poll() is not None:
                 raise SystemExit("the service has ended")
             client = Client(arguments.port, "/v1/classify", photos)
-            asyncio.run(others(client, 1))
+            others(client, 1)
             print(f"healthy after; {megabytes(service.pid):.0f} MB")
 
 

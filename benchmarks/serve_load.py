@@ -10,9 +10,12 @@ Contestants, all with the network of ``recipes/resnet18-tiny-imagenet.json`` and
                     decoded by lushan's own preprocessing in as many threads as there are cores
     classify_many   the same files in one process, without HTTP: the bound
 
-The client is this process: plain sockets and asyncio, one request per connection at a time, forms
-for both services. Then come the latencies of lushan: one request after the other, and at half the
-rate of before, sent by the clock whether answers are there or not, timed from when each was due.
+The client is this process (``http_client``): one request per connection at a time, forms for both
+services. Then come the latencies of lushan: one request after the other, and at half the
+rate of before, sent by the clock whether answers are there or not, timed from when each was due:
+evenly apart, as wrk2 and vegeta send them, and at random times, as from many people (a Poisson
+process). Of random requests some always come together: with two cores that nothing else disturbs,
+first come, first served, a simulation puts their p99 at four times one at a time.
 
 ``--soak`` sends twice as many requests per second as the service has just answered, and reports how
 many got a 200, a 503, or nothing, and the service's memory along the way.
@@ -27,7 +30,6 @@ import importlib.util
 import itertools
 import json
 import os
-import random
 import re
 import signal
 import statistics
@@ -38,6 +40,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from http_client import Client, percentile
 
 import lushan
 from lushan.models.checkpoint import from_parameters
@@ -105,104 +109,6 @@ if __name__ == "__main__":
     server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False,
                log_level="error", num_api_servers=1)
 """
-
-
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Client:
-    """Requests over connections that stay open."""
-
-    def __init__(self, port: int, path: str, photos: Sequence[Path]) -> None:
-        self._port = port
-        self._requests = [_form(path, photo) for photo in photos]
-        self.answers: Counter[int] = Counter()
-        self.latencies: list[float] = []
-
-    async def flood(self, connections: int, seconds: float) -> float:
-        """Ask on each connection again and again; return the answers of 200 per second."""
-        end = time.perf_counter() + seconds
-        self.answers.clear()
-        self.latencies.clear()
-
-        async def work(first: int) -> None:
-            connection = await self._connect()
-            for index in itertools.count(first):
-                if time.perf_counter() >= end:
-                    break
-                start = time.perf_counter()
-                self.answers[await self._ask(connection, index)] += 1
-                self.latencies.append(time.perf_counter() - start)
-            connection[1].close()
-
-        start = time.perf_counter()
-        await asyncio.gather(*map(work, range(connections)))
-        return self.answers[200] / (time.perf_counter() - start)
-
-    async def by_the_clock(self, rate: float, seconds: float, connections: int) -> None:
-        """Send ``rate`` requests per second at random times; latencies count from those times."""
-        self.answers.clear()
-        self.latencies.clear()
-        free: asyncio.Queue[Connection | None] = asyncio.Queue()  # None: not opened yet
-        for _ in range(connections):
-            free.put_nowait(None)
-        generator = random.Random(0)
-        tasks = []
-
-        async def one(index: int, due: float) -> None:
-            connection = await free.get()
-            try:
-                # Closed with the answer of before, or because it lay idle: any client asks anew.
-                if connection is None or connection[0].at_eof() or connection[0].exception():
-                    connection = await self._connect()
-                self.answers[await self._ask(connection, index)] += 1
-            except (OSError, asyncio.IncompleteReadError) as error:
-                print(f"no answer: {error!r} after {time.perf_counter() - due:.1f} s", flush=True)
-                self.answers[0] += 1
-                connection = None
-            self.latencies.append(time.perf_counter() - due)
-            free.put_nowait(connection)
-
-        due = time.perf_counter()
-        end = due + seconds
-        for index in itertools.count():
-            due += generator.expovariate(rate)
-            if due >= end:
-                break
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.ensure_future(one(index, due)))
-        await asyncio.gather(*tasks)
-        while not free.empty():
-            if last := free.get_nowait():
-                last[1].close()
-                with contextlib.suppress(OSError):
-                    await last[1].wait_closed()
-
-    async def _connect(self) -> Connection:
-        return await asyncio.open_connection("127.0.0.1", self._port)
-
-    async def _ask(self, connection: Connection, index: int) -> int:
-        reader, writer = connection
-        writer.write(self._requests[index % len(self._requests)])
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-        assert length is not None
-        body = await reader.readexactly(int(length[1]))
-        if head[9:12] not in (b"200", b"503"):
-            print(f"{head[9:12].decode()}: {body[:300]!r}", flush=True)
-        return int(head[9:12])
-
-
-def _form(path: str, photo: Path) -> bytes:
-    body = (
-        b'--limit\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n'
-        b"Content-Type: image/jpeg\r\n\r\n" + photo.read_bytes() + b"\r\n--limit--\r\n"
-    )
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-        "Content-Type: multipart/form-data; boundary=limit\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def write_model(folder: Path) -> None:
@@ -278,23 +184,19 @@ def classify_many(recognizer: lushan.Recognizer, photos: Sequence[Path], seconds
     return done / (time.perf_counter() - start)
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
-
-
 def compare(arguments: argparse.Namespace, folder: Path, photos: Sequence[Path]) -> None:
     ours = Client(arguments.port, "/v1/classify", photos)
     theirs = Client(arguments.port + 1, "/predict", photos) if arguments.litserve else None
     rates: dict[str, list[float]] = {"lushan serve": [], "litserve": [], "classify_many": []}
     with lushan.load(folder) as recognizer:
         classify_many(recognizer, photos, 1)
-        asyncio.run(ours.flood(arguments.connections, 1))
+        ours.flood(arguments.connections, 1)
         if theirs:
-            asyncio.run(theirs.flood(arguments.connections, 2))
+            theirs.flood(arguments.connections, 2)
         for _ in range(arguments.rounds):
             for name, client in (("lushan serve", ours), ("litserve", theirs)):
                 if client is not None:
-                    rate = asyncio.run(client.flood(arguments.connections, arguments.seconds))
+                    rate = client.flood(arguments.connections, arguments.seconds)
                     rates[name].append(rate)
                     assert set(client.answers) == {200}, (name, client.answers)
             rates["classify_many"].append(classify_many(recognizer, photos, arguments.seconds))
@@ -304,28 +206,31 @@ def compare(arguments: argparse.Namespace, folder: Path, photos: Sequence[Path])
     print(f"of classify_many  {middle['lushan serve'] / middle['classify_many']:.2f}")
     if "litserve" in middle:
         print(f"of litserve       {middle['lushan serve'] / middle['litserve']:.2f}")
-    asyncio.run(ours.flood(1, arguments.seconds))
+    ours.flood(1, arguments.seconds)
     single = statistics.median(ours.latencies)
     print(
         f"one at a time     {1e3 * single:.1f} ms, p99 {1e3 * percentile(ours.latencies, 99):.1f}"
     )
     half = middle["lushan serve"] / 2
-    asyncio.run(ours.by_the_clock(half, 2 * arguments.seconds, arguments.connections))
-    p50, p99 = (percentile(ours.latencies, percent) for percent in (50, 99))
-    print(
-        f"at {half:.0f}/s: median {1e3 * p50:.1f} ms, p99 {1e3 * p99:.1f} ms = "
-        f"{p99 / single:.1f} × one at a time; {dict(ours.answers)}"
-    )
+    for pace in ("evenly", "randomly"):
+        ours.by_the_clock(
+            half, 2 * arguments.seconds, arguments.connections, evenly=pace == "evenly"
+        )
+        p50, p99 = (percentile(ours.latencies, percent) for percent in (50, 99))
+        print(
+            f"at {half:.0f}/s, {pace}: median {1e3 * p50:.1f} ms, p99 {1e3 * p99:.1f} ms = "
+            f"{p99 / single:.1f} × one at a time; {dict(ours.answers)}"
+        )
 
 
 def soak(arguments: argparse.Namespace, pid: int, photos: Sequence[Path]) -> None:
     client = Client(arguments.port, "/v1/classify", photos)
-    rate = asyncio.run(client.flood(arguments.connections, 3))
+    rate = client.flood(arguments.connections, 3)
     print(f"{rate:.0f}/s at its best; now {2 * rate:.0f}/s for {arguments.soak} s")
     total: Counter[int] = Counter()
     part = min(15.0, arguments.soak)
     for _ in range(max(1, round(arguments.soak / part))):
-        asyncio.run(client.by_the_clock(2 * rate, part, 400))
+        client.by_the_clock(2 * rate, part, 400)
         total += client.answers
         print(f"{dict(client.answers)}, {megabytes(pid):.0f} MB", flush=True)
     print(f"in all {dict(total)}; 0 stands for no answer")

@@ -17,6 +17,7 @@ from typing import Literal
 
 from llvmlite import ir
 
+from lushan.cpu.byte_arithmetic import STEP
 from lushan.cpu.emit import F32, I8, I32, I64, KernelEmitter, Value
 from lushan.cpu.rows import (
     Piece,
@@ -114,6 +115,7 @@ class _Window:
     """Slides the window; what is kept of its pixels is said by ``start``, ``meet`` and ``end``."""
 
     element: ir.Type = F32
+    together = 1  # channels that are one number of a vector
 
     def __init__(self, kernel: PoolingKernel, e: KernelEmitter) -> None:
         self.kernel = kernel
@@ -135,12 +137,13 @@ class _Window:
         def column(place: Value) -> None:
             window = _Real(rows, real_pixels(e, self.kernel, place, 1, width))
 
-            def group(first: Value, pieces: Sequence[Piece]) -> None:
+            def group(number: Value, pieces: Sequence[Piece]) -> None:
+                first = e.mul(number, self.together)
                 kept = self._slide(x, window, first, pieces)
                 at = e.add(e.mul(place, channels), first)
                 self.end(kept, pieces, window, _Output(y_row, switches, at))
 
-            each_group(e, channels, CHANNEL_VECTORS, group)
+            each_group(e, channels // self.together, CHANNEL_VECTORS, group)
 
         e.loop(0, e.argument(Argument.OUTPUT_WIDTH), column)
 
@@ -155,12 +158,16 @@ class _Window:
 
             def pixel(w: Value, *kept: Value) -> list[Value]:
                 here = e.offset(line, e.mul(w, self.kernel.channels))
-                loaded = [e.load(here, at, lanes=used) for at, used in pieces]
+                loaded = [self.load(here, at, used) for at, used in pieces]
                 return self.meet(loaded, list(kept), e.add(position, w))
 
             return e.loop(*window.columns, pixel, carried=kept)
 
         return e.loop(*window.rows, row, carried=self.start(window, len(pieces)))
+
+    def load(self, pixel: Value, at: int, used: int) -> Value:
+        """Load a vector of channels of a pixel, of which ``used`` numbers count."""
+        return self.e.load(pixel, at, lanes=used)
 
     def start(self, window: _Real, pieces: int) -> list[Value]:
         raise NotImplementedError
@@ -231,14 +238,28 @@ class _Maximum(_Window):
             b.store(b.extract_element(wide, I32(lane)), self.e.offset(place, lane), align=4)
 
 
-class _MaximumOfBytes(_Maximum):
-    """Keeps the greatest byte; no byte is less than 0, and every window has a real pixel."""
+class _MaximumOfBytes(_Window):
+    """Keeps the greatest byte; no byte is less than 0, and every window has a real pixel.
+
+    Where the channels allow, four bytes are one number of a vector, which then fills a register.
+    """
 
     element = I8
 
+    def __init__(self, kernel: PoolingKernel, e: KernelEmitter) -> None:
+        super().__init__(kernel, e)
+        self.together = 1 if kernel.channels % STEP else STEP
+        self._number = ir.IntType(8 * self.together)
+        self._bytes = ir.VectorType(I8, self.together * self.lanes)
+
+    def load(self, pixel: Value, at: int, used: int) -> Value:
+        """Load bytes."""
+        numbers = self.e.load(self._numbers(pixel), at, lanes=used)
+        return self.e.builder.bitcast(numbers, self._bytes)
+
     def start(self, window: _Real, pieces: int) -> list[Value]:
         """Start with 0."""
-        return [ir.Constant(ir.VectorType(I8, self.lanes), None)] * pieces
+        return [ir.Constant(self._bytes, None)] * pieces
 
     def meet(self, loaded: list[Value], kept: list[Value], position: Value) -> list[Value]:
         """Keep the greatest."""
@@ -247,6 +268,19 @@ class _MaximumOfBytes(_Maximum):
             b.select(b.icmp_unsigned(">", new, old), new, old)
             for old, new in zip(kept, loaded, strict=True)
         ]
+
+    def end(
+        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
+    ) -> None:
+        """Store the maxima."""
+        e = self.e
+        pixel = self._numbers(e.offset(output.y, output.at))
+        for (place, used), value in zip(pieces, kept, strict=True):
+            numbers = e.builder.bitcast(value, ir.VectorType(self._number, self.lanes))
+            e.store(numbers, pixel, place, lanes=used)
+
+    def _numbers(self, pixel: Value) -> Value:
+        return self.e.builder.bitcast(pixel, self._number.as_pointer())
 
 
 class _Average(_Window):
