@@ -121,11 +121,11 @@ class _Emitter(ConvolutionLoops):
         tile = self.kernel.tile
         return [e.load(bias, v * self.target.lanes) for v in range(tile.vectors)] * tile.pixels
 
-    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+    def step(self, x: Value, weights: Value, sums: list[Value], pixels: range) -> None:
         """Multiply one number of each pixel with the weights of one input channel."""
         e, vectors = self.e, self.kernel.tile.vectors
         loaded = [e.load(weights, v * self.target.lanes) for v in range(vectors)]
-        for m in range(self.kernel.tile.pixels):
+        for m in pixels:
             number = e.broadcast(x, m * self.kernel.pixel)
             for v in range(vectors):
                 place = m * vectors + v

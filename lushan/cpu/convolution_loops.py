@@ -64,8 +64,8 @@ class ConvolutionLoops:
         """Return the MR·NV sums before the first term."""
         raise NotImplementedError
 
-    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
-        """Make one step of all sums: NV vectors of weights against MR input numbers."""
+    def step(self, x: Value, weights: Value, sums: list[Value], pixels: range) -> None:
+        """Make one step of the sums of ``pixels``: NV vectors of weights against input numbers."""
         raise NotImplementedError
 
     def outputs(
@@ -204,7 +204,11 @@ class ConvolutionLoops:
             else:
                 for plane in beside:
                     self._fetch(plane)
-            sums = self._sum(x, rows, streams, block, self._pending_outputs(pending))
+            edges = (
+                e.builder.icmp_signed("==", first, I64(0)),
+                e.builder.icmp_signed("==", e.add(first, pixels), width),
+            )
+            sums = self._sum(x, rows, edges, streams, block, self._pending_outputs(pending))
             if self.overlaps:
                 return [*sums, y, *beside, block]
             self._finish(sums, y, beside, block)
@@ -262,15 +266,17 @@ class ConvolutionLoops:
         self,
         x: Value,
         rows: tuple[Value, Value],
+        edges: tuple[Value, Value],
         streams: Sequence[_Stream],
         block: Value,
         meanwhile: Sequence[Output],
     ) -> list[Value]:
         """Loops 4 to 6: rows and columns of the window, input channels → MR·NV sums.
 
-        ``rows`` are the first row and the one after the last. The pointers of ``streams``, the
-        panel's first, move along with the sum. With something to do ``meanwhile``, the first turns
-        stand before the loops, and that among their steps.
+        ``rows`` are the first row and the one after the last; ``edges`` say whether the tile is the
+        first of its row, and the last. The pointers of ``streams``, the panel's first, move along
+        with the sum. With something to do ``meanwhile``, the first turns stand before the loops,
+        and that among their steps.
         """
         e, kernel = self.e, self.kernel
         kh, kw = kernel.window
@@ -285,7 +291,8 @@ class ConvolutionLoops:
             for turn in range(turns):
                 here = e.offset(line, turn * length * kernel.step)
                 part = meanwhile[turn * share : (turn + 1) * share]
-                pointers, sums = self._turn(here, streams, pointers, sums, part)
+                everyone = range(kernel.tile.pixels)
+                pointers, sums = self._turn(here, streams, pointers, sums, part, everyone)
             begin = [I64(turns * length)]
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
@@ -294,8 +301,8 @@ class ConvolutionLoops:
             def column(place: Value, *carried: Value) -> list[Value]:
                 here = e.offset(line, e.mul(place, kernel.tap))
                 if not begin:
-                    return self._terms(here, streams, carried, 0)
-                return [I64(0), *self._terms(here, streams, carried[1:], carried[0])]
+                    return self._terms(here, streams, carried, 0, edges)
+                return [I64(0), *self._terms(here, streams, carried[1:], carried[0], edges)]
 
             return e.loop(0, kw, column, carried=carried)
 
@@ -303,16 +310,46 @@ class ConvolutionLoops:
         return carried[len(begin) + len(pointers) :]
 
     def _terms(
-        self, x: Value, streams: Sequence[_Stream], carried: Sequence[Value], begin: Value
+        self,
+        x: Value,
+        streams: Sequence[_Stream],
+        carried: Sequence[Value],
+        begin: Value,
+        edges: tuple[Value, Value],
+    ) -> list[Value]:
+        """Go through the terms of a run from ``begin`` on, without those that meet padding."""
+        e, kernel = self.e, self.kernel
+        column, everyone = kernel.steps // kernel.columns, range(kernel.tile.pixels)
+        if not any(kernel.edges):
+            return self._part(x, streams, carried, (begin, kernel.steps), everyone)
+        first_ends, last_begins = begin, e.integer(kernel.steps)
+        if kernel.edges[0]:
+            first_ends = e.greater(begin, e.builder.select(edges[0], I64(column), I64(0)))
+            carried = self._part(x, streams, carried, (begin, first_ends), everyone[1:])
+        if kernel.edges[1]:
+            last_begins = e.builder.select(edges[1], I64(kernel.steps - column), last_begins)
+        carried = self._part(x, streams, carried, (first_ends, last_begins), everyone)
+        if kernel.edges[1]:
+            end = (last_begins, kernel.steps)
+            carried = self._part(x, streams, carried, end, everyone[:-1])
+        return list(carried)
+
+    def _part(
+        self,
+        x: Value,
+        streams: Sequence[_Stream],
+        carried: Sequence[Value],
+        steps: tuple[Value, Value],
+        pixels: range,
     ) -> list[Value]:
         def turn(first: Value, *carried: Value) -> list[Value]:
             here = self.e.offset(x, self.e.mul(first, self.kernel.step))
             pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
-            moved, sums = self._turn(here, streams, pointers, sums, ())
+            moved, sums = self._turn(here, streams, pointers, sums, (), pixels)
             return [*moved, *sums]
 
         step = self.kernel.turn(self.target)
-        return self.e.loop(begin, self.kernel.steps, turn, step=step, carried=carried)
+        return self.e.loop(*steps, turn, step=step, carried=carried)
 
     def _turn(
         self,
@@ -321,6 +358,7 @@ class ConvolutionLoops:
         pointers: Sequence[Value],
         sums: list[Value],
         meanwhile: Sequence[Output],
+        pixels: range,
     ) -> tuple[list[Value], list[Value]]:
         """Make one turn of the inner loop; return the moved pointers and the new sums."""
         e, step, steps = self.e, self.kernel.step, self.kernel.turn(self.target)
@@ -330,7 +368,7 @@ class ConvolutionLoops:
         share = -(-len(meanwhile) // steps)
         for number in range(steps):
             weights = e.offset(pointers[0], number * step * self.nr)
-            self.step(e.offset(x, number * step), weights, sums)
+            self.step(e.offset(x, number * step), weights, sums, pixels)
             for output in meanwhile[number * share : (number + 1) * share]:
                 output()
         moved = [e.offset(p, stream.step) for p, stream in zip(pointers, streams, strict=True)]

@@ -12,6 +12,7 @@ A fully connected layer is the same with one pixel per picture, and float32 scor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,14 @@ from numpy.typing import NDArray
 from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic
 from lushan.cpu.convolution_loops import ConvolutionLoops, Output
 from lushan.cpu.emit import F32, I8, Value
-from lushan.cpu.sliding import Argument, Geometry, SlidingKernel, sliding, sliding_arguments
+from lushan.cpu.sliding import (
+    Argument,
+    Geometry,
+    SlidingKernel,
+    padded_edges,
+    sliding,
+    sliding_arguments,
+)
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES, fits_twice
@@ -118,6 +126,8 @@ def quantized_convolution_task(
         # At 7 rows a tenth of the products of a 3×3 window are with padding above and below.
         skips=is_padded and geometry.dilation[0] == 1 and not zero.any(),
     )
+    if not zero.any():
+        kernel = replace(kernel, edges=padded_edges(kernel, x, y, geometry, target))
     arguments, chunks = sliding_arguments(
         kernel,
         x,
@@ -146,11 +156,11 @@ class _Emitter(ConvolutionLoops):
         """Start with nothing: the offset is added when the sum is a float32."""
         return [self.bytes.zero()] * (self.kernel.tile.pixels * self.kernel.tile.vectors)
 
-    def step(self, x: Value, weights: Value, sums: list[Value]) -> None:
+    def step(self, x: Value, weights: Value, sums: list[Value], pixels: range) -> None:
         """Multiply four bytes of each pixel with the weights of four input channels."""
         vectors = self.kernel.tile.vectors
         loaded = [self.bytes.weights(weights, v * self.target.lanes * STEP) for v in range(vectors)]
-        for m in range(self.kernel.tile.pixels):
+        for m in pixels:
             numbers = self.bytes.numbers(x, m * self.kernel.pixel)
             for v in range(vectors):
                 place = m * vectors + v

@@ -127,6 +127,9 @@ def choose_tile(
     return Tile(min(rows, key=cycles), vectors)
 
 
+EDGE_TILES = 4  # of a row, at most, where its ends have sums of their own
+
+
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
 SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB
 FEWEST_CHUNKS, EVENLY = 8, 4  # so many, a multiple of that: two or four threads end together
@@ -145,7 +148,8 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
 
     ``row_bytes`` is what one output row reads of the input. Where all weights fit in L2, a chunk
     takes a few rows through all of them. Else a chunk is a rectangle, rows by panels, each side
-    as much as half of L2 holds: what it fetches, it uses as often as it can.
+    as much as half of L2 holds: what it fetches, it uses as often as it can. Equal numbers of
+    panels are preferred: with one left over, threads do not end together.
     """
     if blocks * panel_bytes <= L2_BYTES:
         row_parts = _parts(rows, CHUNK_BYTES // max(1, row_bytes))
@@ -156,8 +160,9 @@ def choose_chunks(rows: int, row_bytes: int, blocks: int, panel_bytes: int) -> C
         cuts = [
             Chunks(r, b) for r in _parts(rows, SIDE_BYTES // max(1, row_bytes)) for b in block_parts
         ]
-    for evenly in (EVENLY, 1):
-        for cut in cuts:
+    equal = [cut for cut in cuts if blocks % cut.blocks == 0]
+    for choice, evenly in ((equal, EVENLY), (cuts, EVENLY), (cuts, 1)):
+        for cut in choice:
             count = -(-rows // cut.rows) * -(-blocks // cut.blocks)
             if count >= FEWEST_CHUNKS and count % evenly == 0:
                 return cut
