@@ -89,7 +89,40 @@ def test_convolution(target: Target, data: st.DataObject) -> None:
 
 
 @every_way
-@pytest.mark.parametrize("channels", [1, 3, 16, 50, 64, 130])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [(1, 1), (1, 0), (0, 1), (2, 2), (0, 2)])
+def test_padding_at_the_ends_of_a_row(
+    target: Target, padding: tuple[int, int], stride: int
+) -> None:
+    """Rows of one to five tiles, with and without a rest, and runs of few and of many terms."""
+    random = np.random.default_rng(stride)
+    for width, ic, oc in [
+        (7, 32, 40),
+        (8, 64, 32),
+        (14, 4, 16),
+        (15, 36, 32),
+        (28, 16, 32),
+        (35, 8, 70),
+    ]:
+        graph = BytesGraph(random, ic, whole=True)
+        graph.weights["x.zero"] = np.asarray(F(0))
+        inputs = [graph.x, graph.x_numbers[1], *graph.layer("c", (oc, 3, 3, ic), 9 * ic)]
+        y = graph.builder.node(
+            "quantized_convolution",
+            (*inputs, *graph.numbers("y")),
+            "y",
+            stride=(1, stride),
+            padding=(1, 1, *padding),
+            dilation=(1, 1),
+            groups=1,
+            activation="relu",
+        )
+        x = (random.standard_normal((2, 3, stride * width, ic)) * 100).astype(F)
+        check(graph.builder.build(y), graph.weights, x, target)
+
+
+@every_way
+@pytest.mark.parametrize("channels", [1, 3, 16, 50, 64, 76, 130, 276])
 def test_everything_else(target: Target, channels: int) -> None:
     """Quantising each channel apart, pooling, the shortcut of zeros, means and scores."""
     random = np.random.default_rng(channels)

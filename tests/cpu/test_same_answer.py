@@ -10,6 +10,7 @@ import pytest
 from lushan.cpu import executor
 from lushan.cpu.executor import CpuProgram
 from lushan.cpu.target import Target, detect
+from lushan.graph import interpret
 from lushan.models.resnet import ARCHITECTURES, ResNet
 from lushan.models.resnet_graph import INPUT, build
 from support.random_graphs import random_weights
@@ -110,6 +111,27 @@ def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         shapes.clear()
         assert same_bits(scores(program, everyone), whole)
         assert shapes == pieces
+    program.close()
+
+
+@pytest.mark.parametrize("limit", [1 << 40, 1])
+def test_values_that_are_kept_are_whole(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a halo around them and without, of pictures and of classes, in one part and in many."""
+    monkeypatch.setattr(executor, "MOST_ARENA_BYTES", limit)
+    graph = build(ARCHITECTURES["resnet18"])
+    weights = random_weights(graph, seed=3)
+    keep = [INPUT, "conv1", "maxpool", *(n.name for n in graph.nodes if "layer2" in n.name)]
+    everyone = pictures(5, 40)
+    program = executor.compile(graph, weights, keep=keep, threads=2)
+    together = program({INPUT: everyone})
+    for index in range(5):
+        alone = program({INPUT: everyone[index : index + 1]})
+        for name, values in together.items():
+            assert same_bits(alone[name], values[index : index + 1]), name
+    exact = interpret.compile(graph, weights, keep=keep)({INPUT: everyone})
+    for name, values in together.items():
+        assert values.shape == exact[name].shape
+        assert np.abs(values - exact[name]).max() <= 1e-3 * np.abs(exact[name]).max(), name
     program.close()
 
 
