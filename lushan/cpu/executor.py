@@ -37,6 +37,10 @@ TIMED = Driver(timed=True)
 PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
 # A larger batch is run in parts: half of what an L3 cache holds, for weights stream through it too.
 MOST_ARENA_BYTES = 16 * 2**20
+# A part has its fixed costs: threads are woken, and all weights come from memory. Twice as much is
+# better than parts of fewer pictures than these.
+LARGEST_ARENA_BYTES = 32 * 2**20
+FEWEST_PICTURES = 4
 
 
 def compile(
@@ -71,6 +75,12 @@ def compile(
     # What changes with every run is packed in every run, and never kept.
     cache = None if keep or parameters else _cache(graph, weights, target, options)
     return CpuProgram(rewritten, folded, tuple(keep), target, options, cache, parameters)
+
+
+def _pictures_of_a_part(one: NativeProgram) -> int:
+    """Return how many pictures are run at once; ``one`` is the plan for one of them."""
+    size = max(1, one.arena_bytes)
+    return max(1, MOST_ARENA_BYTES // size, min(FEWEST_PICTURES, LARGEST_ARENA_BYTES // size))
 
 
 def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -193,7 +203,7 @@ class CpuProgram(Locked):
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays, threads)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        most = max(1, MOST_ARENA_BYTES // max(1, one.arena_bytes))
+        most = _pictures_of_a_part(one)
         if most >= batch:
             return self._run(arrays, threads)
         part = -(-batch // -(-batch // most))  # about equal ones
