@@ -24,7 +24,9 @@ import pyarrow.parquet as pq
 from lushan.cluster import batch
 from lushan.cluster.batch import Summary, run_batch
 from lushan.errors import MissingExtraError, ModelError, UsageError
+from lushan.evaluation import evaluate
 from lushan.image.files import find_pictures
+from lushan.recognizer import load
 from support.local_pool import LocalPool
 
 
@@ -91,6 +93,29 @@ def test_a_batch_is_resumed(here, archive: Path, tmp_path: Path, model_folder: P
     assert sum(row["error"] is not None for row in answers) == 3
     again = run(resume=True)
     assert (again.done_before, again.errors, again.workers) == (15, 3, 0)
+
+
+def test_right_answers_count_as_in_an_evaluation(
+    here, archive: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """The names of the folders say what is on the pictures, broken files count for neither."""
+    with load(model_folder) as recognizer:
+        names = recognizer.labels.names
+        for number, folder in enumerate(sorted(archive.iterdir())):
+            folder.rename(archive / names[number])
+        whole = evaluate(recognizer, archive)
+    output = tmp_path / "answers"
+    summary = run_batch([str(archive)], str(output), model=str(model_folder), part=4, top=3)
+    answered = [row for row in rows(output) if row["error"] is None]
+    ranks = [
+        [one["label"] for one in row["predictions"]].index(name)
+        for row in answered
+        for name in [Path(row["path"]).parent.name]
+        if name in [one["label"] for one in row["predictions"]]
+    ]
+    assert (len(answered), summary.errors) == (whole.images, len(whole.errors)) == (12, 3)
+    assert (ranks.count(0), len(ranks)) == (whole.top1, whole.top5)
+    assert 0 < whole.top1 < 12  # the network is wrong, and right, now and then
 
 
 def test_calls_that_are_wrong(here, archive: Path, tmp_path: Path, model_folder: Path) -> None:
