@@ -331,7 +331,7 @@ class CpuProgram(Locked):
                 if arena.size >= size:
                     return self._arenas.pop(index)
             self._arenas.clear()  # too small for the present shape: make room for a larger one
-        return allocate_bytes(size)
+        return allocate_bytes(size, huge=bool(self.parameters))
 
     def _give_back(self, arena: Array) -> None:
         with self._lock:
