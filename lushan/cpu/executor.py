@@ -38,9 +38,9 @@ PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes
 # A larger batch is run in parts: half of what an L3 cache holds, for weights stream through it too.
 MOST_ARENA_BYTES = 16 * 2**20
 # A part has its fixed costs: threads are woken, and all weights come from memory. Twice as much is
-# better than parts of fewer pictures than these.
+# better than parts of fewer pictures than these, which take bytes a quarter of the time.
 LARGEST_ARENA_BYTES = 32 * 2**20
-FEWEST_PICTURES = 4
+FEWEST_PICTURES = {FLOAT: 4, 1: 16}  # by the bytes of an element
 
 
 def compile(
@@ -80,7 +80,8 @@ def compile(
 def _pictures_of_a_part(one: NativeProgram) -> int:
     """Return how many pictures are run at once; ``one`` is the plan for one of them."""
     size = max(1, one.arena_bytes)
-    return max(1, MOST_ARENA_BYTES // size, min(FEWEST_PICTURES, LARGEST_ARENA_BYTES // size))
+    fewest = FEWEST_PICTURES[min((plane.itemsize for plane in one.planes.values()), default=FLOAT)]
+    return max(1, MOST_ARENA_BYTES // size, min(fewest, LARGEST_ARENA_BYTES // size))
 
 
 def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:

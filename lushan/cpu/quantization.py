@@ -20,6 +20,8 @@ from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel, Plane, Task
 from lushan.record import record
 
+AHEAD = 512  # numbers, 2 KiB: pictures come from memory
+
 
 class Argument(IntEnum):
     """The task's arguments, by place. Strides are in elements."""
@@ -55,7 +57,7 @@ class QuantizationKernel:
                 return bytes_.as_bytes(v, 0)
 
             place = row_pointer(e, Argument, "Y", image, y, I8)
-            each_vector(e, e.argument(Argument.LENGTH), sources, place, number)
+            each_vector(e, e.argument(Argument.LENGTH), sources, place, number, ahead=AHEAD)
 
         each_row(e, Argument, row)
         return e.text()

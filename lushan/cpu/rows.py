@@ -89,8 +89,13 @@ def each_vector(
     sources: Sequence[Value],
     destination: Value,
     function: Callable[..., Value],
+    *,
+    ahead: int = 0,
 ) -> None:
     """Emit ``destination[i] = function(sources[0][i], …)`` for all i < ``length``.
+
+    ``ahead`` is how many numbers before they are needed those of the first source are fetched, 0
+    where that is left to the processor.
 
     The last vector ends with the line and lies over the one before it. It is loaded first, so
     that a source may be the destination. Lines shorter than a vector go number by number.
@@ -98,6 +103,8 @@ def each_vector(
     lanes = e.target.lanes
 
     def step(place: Value, used: int) -> None:
+        if ahead:
+            e.prefetch(sources[0], e.add(place, ahead), level=1)
         loaded = [e.load(source, place, lanes=used) for source in sources]
         e.store(function(*loaded), destination, place, lanes=used)
 
