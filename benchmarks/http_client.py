@@ -102,9 +102,8 @@ class _Clock:
     """Requests at moments that do not depend on the answers, the same ones every time."""
 
     def __init__(self, rate: float, end: float, evenly: bool) -> None:
-        generator = random.Random(0)
-        self._gap = (lambda: 1 / rate) if evenly else (lambda: generator.expovariate(rate))
-        self._end = end
+        self._rate, self._end, self._evenly = rate, end, evenly
+        self._generator = random.Random(0)
         self._next = time.perf_counter() + self._gap()
 
     def due(self, now: float) -> float | None:
@@ -120,6 +119,9 @@ class _Clock:
     def wait(self, now: float) -> float | None:
         """Return the seconds until the next request, None where there is none."""
         return None if self.over(now) else max(0.0, self._next - now)
+
+    def _gap(self) -> float:
+        return 1 / self._rate if self._evenly else self._generator.expovariate(self._rate)
 
 
 class Client:
@@ -161,10 +163,10 @@ class Client:
             everyone = [_Connection(self._port, selector) for _ in range(connections)]
             free = deque(everyone)
             while True:
-                now = time.perf_counter()
-                while free and (due := schedule.due(now)) is not None:
+                while free and (due := schedule.due(time.perf_counter())) is not None:
                     if not self._ask(connection := free.popleft(), next(requests), due):
                         free.append(connection)
+                now = time.perf_counter()
                 if schedule.over(now) and len(free) == connections:
                     break
                 for key, events in selector.select(schedule.wait(now) if free else None):
@@ -176,6 +178,10 @@ class Client:
     def _ask(self, connection: _Connection, request: bytes, due: float) -> bool:
         try:
             connection.ask(request, due)
+        except ConnectionRefusedError:
+            raise SystemExit(
+                f"nobody listens at port {self._port}: the service has ended"
+            ) from None
         except OSError as error:
             self._lose(connection, error)
             return False

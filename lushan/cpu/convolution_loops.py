@@ -284,15 +284,14 @@ class ConvolutionLoops:
         pointers, sums = [stream.start for stream in streams], self.start(block)
         begin: list[Value] = []  # of the first position of the window: some turns are done already
         if meanwhile:
-            length = kernel.turn(self.target)
+            length, pixels = kernel.turn(self.target), range(kernel.tile.pixels)
             turns = min(MEANWHILE_TURNS, kernel.steps // length)
             share = -(-len(meanwhile) // turns)
             line = e.offset(x, e.mul(rows[0], kernel_row))
             for turn in range(turns):
                 here = e.offset(line, turn * length * kernel.step)
                 part = meanwhile[turn * share : (turn + 1) * share]
-                everyone = range(kernel.tile.pixels)
-                pointers, sums = self._turn(here, streams, pointers, sums, part, everyone)
+                pointers, sums = self._turn(here, streams, pointers, sums, part, pixels)
             begin = [I64(turns * length)]
 
         def window_row(row: Value, *carried: Value) -> list[Value]:
@@ -318,20 +317,17 @@ class ConvolutionLoops:
         edges: tuple[Value, Value],
     ) -> list[Value]:
         """Go through the terms of a run from ``begin`` on, without those that meet padding."""
-        e, kernel = self.e, self.kernel
-        column, everyone = kernel.steps // kernel.columns, range(kernel.tile.pixels)
-        if not any(kernel.edges):
-            return self._part(x, streams, carried, (begin, kernel.steps), everyone)
-        first_ends, last_begins = begin, e.integer(kernel.steps)
-        if kernel.edges[0]:
-            first_ends = e.greater(begin, e.builder.select(edges[0], I64(column), I64(0)))
-            carried = self._part(x, streams, carried, (begin, first_ends), everyone[1:])
-        if kernel.edges[1]:
-            last_begins = e.builder.select(edges[1], I64(kernel.steps - column), last_begins)
-        carried = self._part(x, streams, carried, (first_ends, last_begins), everyone)
-        if kernel.edges[1]:
-            end = (last_begins, kernel.steps)
-            carried = self._part(x, streams, carried, end, everyone[:-1])
+        e, steps, everyone = self.e, self.kernel.steps, range(self.kernel.tile.pixels)
+        before, after = self.kernel.edges
+        first, last = begin, steps
+        if before:
+            first = e.greater(begin, e.builder.select(edges[0], I64(before), I64(0)))
+            carried = self._part(x, streams, carried, (begin, first), everyone[1:])
+        if after:
+            last = e.builder.select(edges[1], I64(steps - after), I64(steps))
+        carried = self._part(x, streams, carried, (first, last), everyone)
+        if after:
+            carried = self._part(x, streams, carried, (last, steps), everyone[:-1])
         return list(carried)
 
     def _part(
@@ -342,14 +338,15 @@ class ConvolutionLoops:
         steps: tuple[Value, Value],
         pixels: range,
     ) -> list[Value]:
+        """Go through some steps of a run, from one on to before another, for ``pixels``."""
+
         def turn(first: Value, *carried: Value) -> list[Value]:
             here = self.e.offset(x, self.e.mul(first, self.kernel.step))
             pointers, sums = carried[: len(streams)], list(carried[len(streams) :])
             moved, sums = self._turn(here, streams, pointers, sums, (), pixels)
             return [*moved, *sums]
 
-        step = self.kernel.turn(self.target)
-        return self.e.loop(*steps, turn, step=step, carried=carried)
+        return self.e.loop(*steps, turn, step=self.kernel.turn(self.target), carried=carried)
 
     def _turn(
         self,

@@ -40,7 +40,7 @@ MOST_ARENA_BYTES = 16 * 2**20
 # A part has its fixed costs: threads are woken, and all weights come from memory. Twice as much is
 # better than parts of fewer pictures than these, which take bytes a quarter of the time.
 LARGEST_ARENA_BYTES = 32 * 2**20
-FEWEST_PICTURES = {FLOAT: 4, 1: 16}  # by the bytes of an element
+FEWEST_PICTURES = {"float32": 4, "uint8": 16}
 
 
 def compile(
@@ -75,13 +75,6 @@ def compile(
     # What changes with every run is packed in every run, and never kept.
     cache = None if keep or parameters else _cache(graph, weights, target, options)
     return CpuProgram(rewritten, folded, tuple(keep), target, options, cache, parameters)
-
-
-def _pictures_of_a_part(one: NativeProgram) -> int:
-    """Return how many pictures are run at once; ``one`` is the plan for one of them."""
-    size = max(1, one.arena_bytes)
-    fewest = FEWEST_PICTURES[min((plane.itemsize for plane in one.planes.values()), default=FLOAT)]
-    return max(1, MOST_ARENA_BYTES // size, min(fewest, LARGEST_ARENA_BYTES // size))
 
 
 def _parameters(graph: Graph, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -142,6 +135,8 @@ class CpuProgram(Locked):
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
+        on_bytes = any(type_.dtype == "uint8" for type_ in types.values())
+        self._fewest = FEWEST_PICTURES["uint8" if on_bytes else "float32"]
         given = {value.name for value in graph.parameters}
         self._computed = tuple(name for name in self._wanted if name not in given)
         self._given = {
@@ -204,7 +199,8 @@ class CpuProgram(Locked):
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays, threads)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        most = _pictures_of_a_part(one)
+        size = max(1, one.arena_bytes)
+        most = max(1, MOST_ARENA_BYTES // size, min(self._fewest, LARGEST_ARENA_BYTES // size))
         if most >= batch:
             return self._run(arrays, threads)
         part = -(-batch // -(-batch // most))  # about equal ones

@@ -169,6 +169,10 @@ class _Window:
         """Load a vector of channels of a pixel, of which ``used`` numbers count."""
         return self.e.load(pixel, at, lanes=used)
 
+    def store(self, vector: Value, pixel: Value, at: int, used: int) -> None:
+        """Store a vector of channels of a pixel, of which ``used`` numbers count."""
+        self.e.store(vector, pixel, at, lanes=used)
+
     def start(self, window: _Real, pieces: int) -> list[Value]:
         raise NotImplementedError
 
@@ -216,8 +220,9 @@ class _Maximum(_Window):
     ) -> None:
         """Store the maxima and the switches."""
         e = self.e
+        pixel = e.offset(output.y, output.at)
         for (place, used), value in zip(pieces, kept, strict=False):
-            e.store(value, output.y, e.add(output.at, place), lanes=used)
+            self.store(value, pixel, place, used)
         if output.switches is None:
             return
         integers = e.builder.bitcast(output.switches, I64.as_pointer())
@@ -238,7 +243,7 @@ class _Maximum(_Window):
             b.store(b.extract_element(wide, I32(lane)), self.e.offset(place, lane), align=4)
 
 
-class _MaximumOfBytes(_Window):
+class _MaximumOfBytes(_Maximum):
     """Keeps the greatest byte; no byte is less than 0, and every window has a real pixel.
 
     Where the channels allow, four bytes are one number of a vector, which then fills a register.
@@ -254,8 +259,13 @@ class _MaximumOfBytes(_Window):
 
     def load(self, pixel: Value, at: int, used: int) -> Value:
         """Load bytes."""
-        numbers = self.e.load(self._numbers(pixel), at, lanes=used)
+        numbers = super().load(self._numbers(pixel), at, used)
         return self.e.builder.bitcast(numbers, self._bytes)
+
+    def store(self, vector: Value, pixel: Value, at: int, used: int) -> None:
+        """Store bytes."""
+        numbers = self.e.builder.bitcast(vector, ir.VectorType(self._number, self.lanes))
+        super().store(numbers, self._numbers(pixel), at, used)
 
     def start(self, window: _Real, pieces: int) -> list[Value]:
         """Start with 0."""
@@ -268,16 +278,6 @@ class _MaximumOfBytes(_Window):
             b.select(b.icmp_unsigned(">", new, old), new, old)
             for old, new in zip(kept, loaded, strict=True)
         ]
-
-    def end(
-        self, kept: list[Value], pieces: Sequence[Piece], window: _Real, output: _Output
-    ) -> None:
-        """Store the maxima."""
-        e = self.e
-        pixel = self._numbers(e.offset(output.y, output.at))
-        for (place, used), value in zip(pieces, kept, strict=True):
-            numbers = e.builder.bitcast(value, ir.VectorType(self._number, self.lanes))
-            e.store(numbers, pixel, place, lanes=used)
 
     def _numbers(self, pixel: Value) -> Value:
         return self.e.builder.bitcast(pixel, self._number.as_pointer())

@@ -18,9 +18,8 @@ from lushan.cpu.emit import F32, I8, KernelEmitter, Value
 from lushan.cpu.rows import each_row, each_vector, plane_arguments, row_arguments, row_pointer
 from lushan.cpu.target import Target
 from lushan.cpu.task import Kernel, Plane, Task
+from lushan.cpu.tiling import PICTURE_AHEAD
 from lushan.record import record
-
-AHEAD = 512  # numbers, 2 KiB: pictures come from memory
 
 
 class Argument(IntEnum):
@@ -57,7 +56,7 @@ class QuantizationKernel:
                 return bytes_.as_bytes(v, 0)
 
             place = row_pointer(e, Argument, "Y", image, y, I8)
-            each_vector(e, e.argument(Argument.LENGTH), sources, place, number, ahead=AHEAD)
+            each_vector(e, e.argument(Argument.LENGTH), sources, place, number, ahead=PICTURE_AHEAD)
 
         each_row(e, Argument, row)
         return e.text()

@@ -12,7 +12,6 @@ A fully connected layer is the same with one pixel per picture, and float32 scor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,7 +31,7 @@ from lushan.cpu.sliding import (
 from lushan.cpu.target import Target
 from lushan.cpu.task import Plane, Task
 from lushan.cpu.tiling import L2_BYTES, fits_twice
-from lushan.record import record
+from lushan.record import record, replace
 from lushan.reference.requantization import Requantization
 
 SLACK = STEP - 1  # bytes that may be read beyond a plane
@@ -115,6 +114,7 @@ def quantized_convolution_task(
     ``relu`` as in ``Requantization``; ``zero`` is what padding holds, () or [C]. The halo of ``x``
     must be at least the padding.
     """
+    adds_nothing = not zero.any()
     is_padded = window[0] > 1 and any(geometry.padding[:2])
     nr = weights.shape[-2]
     kernel = QuantizedConvolutionKernel(
@@ -124,10 +124,12 @@ def quantized_convolution_task(
         low=low,
         relu=relu,
         # At 7 rows a tenth of the products of a 3×3 window are with padding above and below.
-        skips=is_padded and geometry.dilation[0] == 1 and not zero.any(),
+        skips=is_padded and geometry.dilation[0] == 1 and adds_nothing,
     )
-    if not zero.any():
-        kernel = replace(kernel, edges=padded_edges(kernel, x, y, geometry, target))
+    if adds_nothing:
+        columns = window[1] // kernel.window[1]  # of a run
+        edges = padded_edges(kernel, x, y, geometry, columns, target)
+        kernel = replace(kernel, edges=edges)
     arguments, chunks = sliding_arguments(
         kernel,
         x,

@@ -94,24 +94,25 @@ def each_vector(
 ) -> None:
     """Emit ``destination[i] = function(sources[0][i], …)`` for all i < ``length``.
 
-    ``ahead`` is how many numbers before they are needed those of the first source are fetched, 0
-    where that is left to the processor.
-
     The last vector ends with the line and lies over the one before it. It is loaded first, so
     that a source may be the destination. Lines shorter than a vector go number by number.
+    ``ahead`` is how many numbers ahead the first source is fetched; 0 leaves that to the processor.
     """
     lanes = e.target.lanes
 
     def step(place: Value, used: int) -> None:
-        if ahead:
-            e.prefetch(sources[0], e.add(place, ahead), level=1)
         loaded = [e.load(source, place, lanes=used) for source in sources]
         e.store(function(*loaded), destination, place, lanes=used)
+
+    def vector(place: Value) -> None:
+        if ahead:
+            e.prefetch(sources[0], e.add(place, ahead), level=1)
+        step(place, lanes)
 
     def long() -> None:
         final = e.sub(length, lanes)
         loaded = [e.load(source, final) for source in sources]
-        e.loop(0, final, lambda place: step(place, lanes), step=lanes)
+        e.loop(0, final, vector, step=lanes)
         e.store(function(*loaded), destination, final)
 
     def short() -> None:

@@ -60,9 +60,9 @@ class SlidingKernel:
     to the next, ``output_pixel`` from one output pixel to the next in output and residual.
     ``prefetch`` says whether the weights come from memory, so that the next panel should be on
     its way while this one is used. ``skips`` says that rows of the window outside the input are
-    left out: its padding adds nothing to a sum. ``edges`` says the same of columns: of the first
-    one for the first pixel of a row, and of the last one for its last pixel, where ``columns`` of
-    the window are one run.
+    left out: its padding adds nothing to a sum. ``edges`` are the steps that are left out for the
+    same reason beside the input: at the start of a run of columns for the first pixel of a row, at
+    its end for the last pixel.
     """
 
     window: tuple[int, int]
@@ -75,8 +75,7 @@ class SlidingKernel:
     residual: bool
     prefetch: bool
     skips: bool = field(default=False, kw_only=True)
-    columns: int = field(default=1, kw_only=True)
-    edges: tuple[bool, bool] = field(default=(False, False), kw_only=True)
+    edges: tuple[int, int] = field(default=(0, 0), kw_only=True)
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -157,36 +156,26 @@ def sliding(
         "output_channels": y.shape[3] // groups,
         "output_pixel": y.shape[3],
         "tile": choose_convolution_tile(x, y, geometry, vectors, target),
-        "columns": run,
     }
 
 
 def padded_edges(
-    kernel: SlidingKernel, x: Plane, y: Plane, geometry: Geometry, target: Target
-) -> tuple[bool, bool]:
-    """Return whether padding beside the input is left out of the sums, at either end of a row.
+    kernel: SlidingKernel, x: Plane, y: Plane, geometry: Geometry, columns: int, target: Target
+) -> tuple[int, int]:
+    """Return the ``edges`` of ``kernel``, whose runs are of so many columns of the window.
 
-    It is where one pixel meets it in one column, as with 3×3 windows and padding of 1, and the
-    tiles at the ends are a fair part of the row: at 7 pixels a tenth of the products are saved, at
-    56 not as much as it costs to tell those tiles from others.
+    There are some where one pixel meets padding in one column, as with 3×3 windows and padding of
+    1, and the tiles at the ends are a fair part of the row: at 7 pixels a tenth of the products are
+    saved, at 56 not as much as it costs to tell those tiles from others.
     """
-    column = kernel.steps // kernel.columns
-    is_run_of_columns = kernel.columns > 1 and kernel.terms % (kernel.columns * kernel.step) == 0
-    if not is_run_of_columns or column % kernel.turn(target):
-        return False, False
+    column, rest = divmod(kernel.terms, columns * kernel.step)
+    if columns == 1 or rest or column % kernel.turn(target):
+        return 0, 0
     if not 2 <= kernel.tile.pixels <= y.shape[2] <= EDGE_TILES * kernel.tile.pixels:
-        return False, False
-    columns, pixels = range(kernel.columns), range(y.shape[2])
-    left, step = geometry.padding[2], geometry.stride[1]
-    padded = {
-        (pixel, column)
-        for pixel in pixels
-        for column in columns
-        if not 0 <= pixel * step + column - left < x.shape[2]
-    }
-    first, last = (pixels[0], columns[0]), (pixels[-1], columns[-1])
-    at_start = {place for place in padded if place[0] * step + place[1] < left}
-    return at_start == {first}, padded - at_start == {last}
+        return 0, 0
+    before = geometry.padding[2]
+    after = (y.shape[2] - 1) * geometry.stride[1] + columns - before - x.shape[2]
+    return column * (before == 1), column * (after == 1)
 
 
 def sliding_arguments(

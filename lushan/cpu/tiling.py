@@ -24,6 +24,7 @@ LINE = 16  # float32 of one
 # The next panel of weights is fetched while the first so many tiles use the present one: at 7×7
 # there are seven, and one prefetch for about seven multiply-adds of 512 bits costs nothing.
 PREFETCHING_TILES = 4
+PICTURE_AHEAD = 512  # float32, 2 KiB, that quantising fetches ahead: pictures come from memory
 
 
 @record
@@ -128,7 +129,6 @@ def choose_tile(
 
 
 EDGE_TILES = 4  # of a row, at most, where its ends have sums of their own
-
 
 CHUNK_BYTES = 128 * 2**10  # input rows of a chunk: with the panel they meet, they stay in L2
 SIDE_BYTES = 448 * 2**10  # rows of a chunk, and its panels: together they stay in an L2 of 1 MiB

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,12 +13,16 @@ from hypothesis import strategies as st
 
 from lushan.cpu import executor
 from lushan.cpu.byte_arithmetic import has_vnni
+from lushan.cpu.quantized_convolution import QuantizedConvolutionKernel
+from lushan.cpu.sliding import Geometry, padded_edges, sliding
 from lushan.cpu.target import Target
+from lushan.cpu.task import Plane
 from lushan.graph import interpret
 from lushan.graph.ir import Graph
 from lushan.models.initialize import initial_weights
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
+from lushan.record import replace
 from support.native_tasks import targets
 from support.quantized import BytesGraph, quantized
 
@@ -86,6 +89,32 @@ def test_convolution(target: Target, data: st.DataObject) -> None:
     y = graph.builder.node("quantized_convolution", tuple(inputs), "y", **options)
     x = (random.standard_normal(shape) * 100).astype(F)
     check(graph.builder.build(y), graph.weights, x, target)
+
+
+@pytest.mark.parametrize(
+    ("width", "stride", "padding", "found"),
+    [
+        (7, 1, (1, 1), (16, 16)),
+        (14, 1, (1, 1), (16, 16)),
+        (7, 2, (1, 1), (16, 0)),  # the last window ends with the input
+        (7, 1, (0, 1), (0, 16)),
+        (7, 1, (2, 2), (0, 0)),
+        (56, 1, (1, 1), (0, 0)),  # it would not pay
+    ],
+)
+def test_where_padding_is_left_out(
+    width: int, stride: int, padding: tuple[int, int], found: tuple[int, int]
+) -> None:
+    wide = [target for target in targets() if target.level == "avx512" and has_vnni(target)]
+    if not wide:
+        pytest.skip("the tiles are those of AVX-512")
+    pixels = stride * width if stride > 1 else width + 2 - sum(padding)
+    x = Plane("x", (1, 7, pixels, 64), (1, 1, *padding), 1)
+    y = Plane("y", (1, 7, width, 64), itemsize=1)
+    geometry = Geometry((1, stride), (1, 1, *padding), (1, 1))
+    fields = sliding(x, y, geometry, (3, 3), 1, 2, wide[0])
+    kernel = QuantizedConvolutionKernel(**fields, residual=False, prefetch=False)
+    assert padded_edges(kernel, x, y, geometry, 3, wide[0]) == found
 
 
 @every_way

@@ -94,6 +94,7 @@ def test_chunks_of_a_convolution_are_even(rows: int, blocks: int, panel_bytes: i
     if rows * blocks >= 16 * tiling.FEWEST_CHUNKS:
         assert count >= tiling.FEWEST_CHUNKS
         assert count % tiling.EVENLY == 0
+        assert blocks % cut.blocks == 0
     if blocks * panel_bytes > tiling.L2_BYTES:
         assert max(cut.blocks * panel_bytes, cut.rows * row_bytes) <= tiling.SIDE_BYTES
 
