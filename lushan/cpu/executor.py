@@ -34,13 +34,10 @@ from lushan.graph.weights import origin_of
 from lushan.passes.plan_memory import ALIGNMENT
 
 TIMED = Driver(timed=True)
-PLANS_KEPT = 8  # input shapes whose plan is remembered, a few hundred kilobytes each
-# A larger batch is run in parts: half of what an L3 cache holds, for weights stream through it too.
-MOST_ARENA_BYTES = 16 * 2**20
-# A part has its fixed costs: threads are woken, and all weights come from memory. Twice as much is
-# better than parts of fewer pictures than these, which take bytes a quarter of the time.
-LARGEST_ARENA_BYTES = 32 * 2**20
-FEWEST_PICTURES = {"float32": 4, "uint8": 16}
+PLANS_KEPT = 16  # input shapes whose plan is remembered, up to a few hundred kilobytes each
+# The arenas of the pictures of one run, if each had its own: about a second's work. A larger batch
+# takes several runs, so that who interrupts it need not wait for all of it.
+RUN_BYTES = 400 * 2**20
 
 
 def compile(
@@ -128,16 +125,14 @@ class CpuProgram(Locked):
         self.parameters = parameters
         self._turn = threading.Lock()  # to update them
         self._graph = graph
-        # What a batch teaches is a matter of the whole batch.
-        self._splits = not is_training(graph) and all(
-            value.type.shape[:1] == (None,) for value in graph.inputs
-        )
         self._wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         types = infer_types(graph)
         self._types = {name: types[name] for name in self._wanted}
-        on_bytes = any(type_.dtype == "uint8" for type_ in types.values())
-        self._fewest = FEWEST_PICTURES["uint8" if on_bytes else "float32"]
         given = {value.name for value in graph.parameters}
+        # What a batch teaches is a matter of the whole batch.
+        self._splits = not is_training(graph) and all(
+            type_.shape[:1] == (None,) for name, type_ in types.items() if name not in given
+        )
         self._computed = tuple(name for name in self._wanted if name not in given)
         self._given = {
             name: parameters[name] if name in parameters else np.array(weights[name])
@@ -193,14 +188,13 @@ class CpuProgram(Locked):
             self._arenas.clear()
 
     def _in_parts(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
-        """Run a batch, in parts where its arena would be beyond the limit."""
+        """Run a batch, a large one in several runs."""
         batches = {array.shape[0] for array in arrays.values()}
         batch = max(batches)
         if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays, threads)
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
-        size = max(1, one.arena_bytes)
-        most = max(1, MOST_ARENA_BYTES // size, min(self._fewest, LARGEST_ARENA_BYTES // size))
+        most = max(1, RUN_BYTES // max(1, one.arena_bytes))
         if most >= batch:
             return self._run(arrays, threads)
         part = -(-batch // -(-batch // most))  # about equal ones
@@ -231,7 +225,15 @@ class CpuProgram(Locked):
             raise GraphError("the program is closed")
         names = [value.name for value in self._graph.inputs]
         types = infer_types(self._graph, dict(zip(names, shapes, strict=True)))
-        lowered = lower(self._graph, types, packer, self._target, self._options, self._computed)
+        lowered = lower(
+            self._graph,
+            types,
+            packer,
+            self._target,
+            self._options,
+            self._computed,
+            in_parts=self._splits,
+        )
         packer.finish(self._team.run)
         plan = build_program(lowered, self._store)
         with self._lock:
@@ -278,10 +280,10 @@ class CpuProgram(Locked):
         self._give_back(arena)
         firsts = np.cumsum([0, *(tasks for _, tasks in plan.steps[:-1])])
         ticks = np.diff(stamps[0, firsts, 0], append=stamps[0, -1, 1])
-        return [
-            (name, seconds * float(share))
-            for (name, _), share in zip(plan.steps, ticks / ticks.sum(), strict=True)
-        ]
+        found: dict[str, float] = {}
+        for (name, _), share in zip(plan.steps, ticks / ticks.sum(), strict=True):
+            found[name] = found.get(name, 0.0) + seconds * float(share)
+        return list(found.items())
 
     def _enter(
         self,

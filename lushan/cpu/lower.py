@@ -8,7 +8,7 @@ cut, which changes no sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,13 +19,14 @@ from lushan.cpu.emit import FIRST_INPUT
 from lushan.cpu.layout import copy_tasks, fill_halo_tasks
 from lushan.cpu.lowering_context import Context, Lowering, Options
 from lushan.cpu.packing import Packer
+from lushan.cpu.parts import Part, Parts, depth_first
 from lushan.cpu.target import Target
 from lushan.cpu.task import FLOAT, Plane, Task
 from lushan.errors import GraphError
 from lushan.graph.ir import Graph, Node, TensorType
 from lushan.graph.liveness import last_uses
 from lushan.graph.operators import OPERATORS
-from lushan.record import field, record
+from lushan.record import field, record, replace
 from lushan.reference.quantization import padding_bytes
 
 _CONVOLUTIONS = ("convolution", "fused_convolution", "quantized_convolution")
@@ -40,7 +41,7 @@ class Step:
 
     ``reads`` and ``writes`` name the memory of planes: of one that is written in place of another
     they have the other's name. They name parameters, too, and what is packed of those: memory that
-    is not planned, but waited for.
+    is not planned, but waited for. ``starts`` are those of its part; see ``Part``.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Step:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     temporaries: list[Plane] = field(default_factory=list)
+    starts: tuple[int, ...] = (0,)
 
 
 @record
@@ -55,12 +57,16 @@ class Lowered:
     """A graph as steps in order, with the plane of every value, and the values wanted at the end.
 
     ``inputs`` are the values that lie where the caller has them, by their number in the bases.
+    ``memory`` has the plane of every memory that steps name, with as many pictures as it holds:
+    those of the part at ``depths``, in which all steps lie that read or write it.
     """
 
     steps: list[Step]
     planes: dict[str, Plane]
     inputs: dict[str, int]
     wanted: frozenset[str]
+    memory: dict[str, Plane]
+    depths: dict[str, int]
 
 
 def lower(
@@ -70,10 +76,13 @@ def lower(
     target: Target,
     options: Options,
     wanted: Collection[str],
+    *,
+    in_parts: bool = False,
 ) -> Lowered:
     """Return the steps that compute ``graph`` for values of the given concrete ``types``.
 
-    The values in ``wanted`` are there to be read at the end.
+    The values in ``wanted`` are there to be read at the end. ``in_parts`` says that every value has
+    one batch of pictures, none of which has to do with another: then they may run part by part.
     """
     halos = _halos(graph)
     names = [value.name for value in graph.inputs]
@@ -83,23 +92,127 @@ def lower(
         for name in names
     }
     ends = dict(zip((n.name for n in graph.nodes), last_uses(graph, wanted), strict=True))
-    inputs: dict[str, int] = {}
     context = Context(planes, ends, packer, target, options)
-    padding = _padding(graph, planes, packer)
-    readers = graph.consumers()
-    steps = []
-    for number, value in enumerate(graph.inputs):
-        plane = planes[value.name]
-        if value.type.dtype != "float32":
-            raise _no_layout(value.type)
-        outside = Plane(f"{value.name} of the caller", plane.shape)
-        inputs[outside.value] = FIRST_INPUT + number
-        if value.name not in wanted and all(n.operator == "quantize" for n in readers[value.name]):
-            planes[value.name] = outside  # read once, number by number: no copy is needed
-            continue
-        tasks = [*fill_halo_tasks(plane, target), *copy_tasks(outside, plane, target)]
-        steps.append(Step(value.name, tasks, (), (value.name,)))
-    for node in _joint_nodes(graph, wanted, context) if is_training(graph) else graph.nodes:
+    nodes = _joint_nodes(graph, wanted, context) if is_training(graph) else graph.nodes
+    return _Lowering(graph, nodes, context, frozenset(wanted), in_parts).lower()
+
+
+class _Lowering:
+    """One graph on its way to steps."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        nodes: Sequence[Node],
+        context: Context,
+        wanted: frozenset[str],
+        in_parts: bool,
+    ) -> None:
+        self.graph = graph
+        self.nodes = nodes
+        self.whole = context
+        self.wanted = wanted
+        self.padding = _padding(graph, context.planes, context.packer)
+        self.outside = {
+            value.name: Plane(f"{value.name} of the caller", context.planes[value.name].shape)
+            for value in graph.inputs
+        }
+        self.parts = self._parts(in_parts)
+        self.depths = self._depths()
+        self.lowered: dict[tuple[int, int], list[Step]] = {}
+
+    def lower(self) -> Lowered:
+        for value in self.graph.inputs:
+            if value.type.dtype != "float32":
+                raise _no_layout(value.type)
+            if self._is_read_in_place(value.name):
+                self.whole.planes[value.name] = self.outside[value.name]
+        steps = []
+        for part in self.parts:
+            key = part.depth, part.count
+            if key not in self.lowered:
+                self.lowered[key] = self._steps(part)
+            steps += [replace(step, starts=part.starts) for step in self.lowered[key]]
+        planes = self.whole.planes
+        memory = {
+            plane.value: self._in_part(plane, self.parts.counts[self.depths[plane.value]])
+            for plane in (*planes.values(), *self.outside.values())
+        }
+        inputs = {
+            plane.value: FIRST_INPUT + number for number, plane in enumerate(self.outside.values())
+        }
+        return Lowered(steps, planes, inputs, self.wanted, memory, self.depths)
+
+    def _in_part(self, plane: Plane, count: int) -> Plane:
+        """Return what there is of a plane in a part of so many pictures."""
+        return plane.of_pictures(count) if len(self.parts.counts) > 1 else plane
+
+    def _parts(self, in_parts: bool) -> Parts:
+        batches = {plane.shape[0] for plane in self.whole.planes.values()}
+        if not in_parts or len(batches) != 1:
+            return Parts((len(self.nodes),), (1,))
+        sizes = {name: plane.of_pictures(1).bytes for name, plane in self.whole.planes.items()}
+        moved, left = [], []
+        alive: set[str] = set()
+        for node in self.nodes:
+            # A residual, which is read too, is mostly overwritten.
+            moved.append(sum(sizes.get(name, 0) for name in {*node.inputs[:1], *node.outputs}))
+            alive = (alive | set(node.outputs)) - set(self.whole.ends[node.name])
+            left.append(sum(sizes[name] for name in alive))
+        return depth_first(moved, left, *batches)
+
+    def _depths(self) -> dict[str, int]:
+        """Return the depth of the parts in which each value is written and read."""
+        depths: dict[str, int] = {}
+        deepest = len(self.parts.counts) - 1
+        for value in self.graph.inputs:
+            depths[value.name] = deepest
+        for number, node in enumerate(self.nodes):
+            depth = self.parts.depth(number)
+            for name in (*node.inputs, *node.outputs):
+                depths[name] = min(depth, depths.get(name, depth))
+        whole = (*self.wanted, *(plane.value for plane in self.outside.values()))
+        # Planes of values that joint nodes keep to themselves are at no depth, and never used.
+        return {**dict.fromkeys(self.whole.planes, 0), **depths, **dict.fromkeys(whole, 0)}
+
+    def _is_read_in_place(self, name: str) -> bool:
+        """Whether an input is read once, number by number: no copy is needed."""
+        readers = self.graph.consumers()[name]
+        return name not in self.wanted and all(n.operator == "quantize" for n in readers)
+
+    def _steps(self, part: Part) -> list[Step]:
+        whole = self.whole
+        planes = {name: self._in_part(plane, part.count) for name, plane in whole.planes.items()}
+        context = replace(whole, planes=planes)
+        steps: list[Step] = []
+        if not part.nodes.start and part.depth == len(self.parts.counts) - 1:
+            steps += self._copies(context)
+        for number in part.nodes:
+            node = self.nodes[number]
+            self._add_node(steps, context, node)
+            for name in node.outputs:
+                # It may lie in place of another value now, wherever it is read.
+                memory = context.planes[name].value
+                whole.planes[name] = replace(whole.planes[name], value=memory)
+                self.depths[memory] = min(self.depths[memory], self.depths[name])
+        return steps
+
+    def _copies(self, context: Context) -> list[Step]:
+        """Return the steps that bring the caller's inputs to their planes."""
+        steps = []
+        for name, outside in self.outside.items():
+            plane = context.planes[name]
+            if plane.value == outside.value:
+                continue
+            source = replace(outside, shape=plane.shape)
+            tasks = fill_halo_tasks(plane, context.target)
+            tasks += copy_tasks(source, plane, context.target)
+            steps.append(Step(name, tasks, (), (name,)))
+        return steps
+
+    def _add_node(self, steps: list[Step], context: Context, node: Node) -> None:
+        """Add the step of a node, and before it what packs its parameters in every run."""
+        planes = context.planes
         rule = _rule(node.operator)
         if rule is None:
             raise GraphError(
@@ -119,13 +232,14 @@ def lower(
         halo = [
             task
             for name in node.outputs
-            for task in fill_halo_tasks(planes[name], target, value=padding.get(name, 0.0))
+            for task in fill_halo_tasks(
+                planes[name], context.target, value=self.padding.get(name, 0.0)
+            )
         ]
         reads = tuple(planes[name].value if name in planes else name for name in node.inputs)
         reads += tuple(p.writes for p in context.packing)
         writes = (*(planes[name].value for name in node.outputs), *node.updates)
         steps.append(Step(node.name, [*halo, *tasks], reads, writes, temporaries))
-    return Lowered(steps, planes, inputs, frozenset(wanted))
 
 
 def _joint_nodes(graph: Graph, wanted: Collection[str], context: Context) -> list[Node]:

@@ -6,7 +6,7 @@ between them. Memory is planned by phases: what is alive in the same phase never
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,11 @@ def build_program(lowered: Lowered, store: CodeStore) -> NativeProgram:
     tasks = [(task, waits) for entry in scheduled for task, waits in entry.tasks]
     driver = Driver()
     addresses = store.addresses([driver, *(task.kernel for task, _ in tasks)])
-    rows = [_row(task, offsets, lowered.inputs) for task, _ in tasks]
+    rows = [
+        _row(task, _places(entry.step, offsets, lowered))
+        for entry in scheduled
+        for task, _ in entry.tasks
+    ]
     arguments = np.array([number for row in rows for number in row], np.int64)
     table = np.zeros((len(tasks), COLUMNS), np.int64)
     place = arguments.ctypes.data
@@ -96,8 +100,11 @@ def _schedule(steps: Sequence[Step]) -> list[_Scheduled]:
     fresh: set[str] = set()  # values written in the present phase
     read: set[str] = set()  # and values read there, of which some are overwritten later
     scheduled = []
+    part = steps[0].starts if steps else (0,)
     for step in steps:
         must_wait = not (fresh.isdisjoint(step.reads) and read.isdisjoint(step.writes))
+        must_wait |= step.starts != part
+        part = step.starts
         first = phase + must_wait
         barriers = [must_wait, *(task.waits for task in step.tasks[1:])]
         if any(barriers):
@@ -111,33 +118,56 @@ def _schedule(steps: Sequence[Step]) -> list[_Scheduled]:
 
 
 def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered) -> list[Life]:
-    """Return the life of the memory of every plane, in phases."""
+    """Return the life of the memory of every plane, in phases.
+
+    Parts of a batch use the same memory one after another, so the first ones speak for all. What
+    outlasts a part lives from the start: the next part begins there, and must leave it alone.
+    """
     end = scheduled[-1].last if scheduled else 0
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    sizes = {plane.value: plane.bytes for plane in lowered.planes.values()}
+    sizes = {plane.value: plane.bytes for plane in lowered.memory.values()}
     for entry in scheduled:
-        sizes.update((plane.value, plane.bytes) for plane in entry.step.temporaries)
+        for plane in entry.step.temporaries:
+            sizes[plane.value] = max(plane.bytes, sizes.get(plane.value, 0))
+    for entry in scheduled:
+        if entry.step.starts[-1]:
+            continue
+        depth = len(entry.step.starts) - 1
         temporaries = tuple(plane.value for plane in entry.step.temporaries)
         for name in (*entry.step.writes, *temporaries):
             if name in sizes:
-                first.setdefault(name, entry.first)
+                outlasts = lowered.depths.get(name, depth) < depth
+                first.setdefault(name, 0 if outlasts else entry.first)
         for name in (*entry.step.reads, *entry.step.writes, *temporaries):
             last[name] = entry.last
     last.update((lowered.planes[name].value, end) for name in lowered.wanted)
     return [Life(name, sizes[name], first[name], last[name]) for name in first]
 
 
-def _row(task: Task, offsets: Mapping[str, int], inputs: Mapping[str, int]) -> list[int]:
-    """Return a task's arguments as the integers that its kernel reads.
+def _places(
+    step: Step, offsets: Mapping[str, int], lowered: Lowered
+) -> Callable[[str], tuple[int, int]]:
+    """Return where a step finds each memory: its base, and the offset of the step's pictures."""
 
-    ``inputs`` are the bases of the values that the caller owns; all others are in the arena.
-    """
+    def place(memory: str) -> tuple[int, int]:
+        base, offset = lowered.inputs.get(memory, ARENA), offsets.get(memory, 0)
+        plane = lowered.memory.get(memory)
+        if plane:
+            pictures = step.starts[-1] - step.starts[lowered.depths[memory]]
+            offset += pictures * plane.image * plane.itemsize
+        return base, offset
+
+    return place
+
+
+def _row(task: Task, place: Callable[[str], tuple[int, int]]) -> list[int]:
+    """Return a task's arguments as the integers that its kernel reads."""
     row: dict[int, int] = {}
     for index, value in task.arguments.items():
         if isinstance(value, Place):
-            row[index] = inputs.get(value.value, ARENA)
-            row[index + 1] = offsets.get(value.value, 0) + value.offset
+            base, offset = place(value.value)
+            row[index], row[index + 1] = base, offset + value.offset
         elif isinstance(value, np.ndarray):
             row[index] = value.ctypes.data
         else:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from lushan.cpu.target import Target
-from lushan.record import record
+from lushan.record import record, replace
 
 FLOAT = 4  # bytes
 UNLIMITED = 1 << 60
@@ -70,6 +70,10 @@ class Plane:
     def is_dense(self) -> bool:
         """Whether there is no halo: all pixels of all pictures follow each other."""
         return not any(self.halo)
+
+    def of_pictures(self, count: int) -> Plane:
+        """Return the plane of so many pictures that lie like these."""
+        return replace(self, shape=(count, *self.shape[1:]))
 
     def at(self, element: int | None = None) -> Place:
         """Return the place of an element; of the first real pixel without one."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lushan.cpu import executor
+from lushan.cpu import executor, parts
 from lushan.cpu.target import Target
 from lushan.errors import GraphError
 from lushan.graph import interpret, operators
@@ -89,7 +89,8 @@ def test_several_inputs(target: Target) -> None:
 
 
 def test_inputs_of_different_batches_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "MOST_ARENA_BYTES", 1)
+    monkeypatch.setattr(executor, "RUN_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
     graph, weights = two_inputs()
     inputs = {"a": picture(3, 6, 7, 3), "b": picture(3, 6, 7, 4), "c": picture(5, 5)}
     expected = interpret.compile(graph, weights)(inputs)

@@ -23,6 +23,8 @@ CASES = [
     ("resnet50", (5, 97, 65)),
     ("resnet152", (2, 64, 64)),
     ("resnet20_cifar", (64, 32, 32)),
+    ("resnet50", (16, 224, 224)),  # the early layers for two pictures at once
+    ("resnet50", (11, 224, 160)),
 ]
 
 
@@ -30,7 +32,7 @@ def lowered_network(
     graph: Graph, shape: tuple[int, int, int], target: Target, keep: tuple[str, ...] = ()
 ) -> Lowered:
     weights = {value.name: np.ones(value.type.shape, np.float32) for value in graph.parameters}
-    return lowered_for(target, graph, weights, {INPUT: (*shape, 3)}, keep)
+    return lowered_for(target, graph, weights, {INPUT: (*shape, 3)}, keep, in_parts=True)
 
 
 @pytest.mark.parametrize("keep", [(), ("conv1", "layer2.0.relu")], ids=["none", "some"])
@@ -45,36 +47,56 @@ def test_no_two_live_planes_overlap(
     scheduled = _schedule(lowered.steps)
     offsets, arena_bytes = plan_memory(_lives(scheduled, lowered))
 
-    sizes = {plane.value: plane.bytes for plane in lowered.planes.values()}
+    sizes = {name: plane.bytes for name, plane in lowered.memory.items()}
     touched: list[list[tuple[int, set[str]]]] = [[]]  # by each task of a phase, with its step
     for number, entry in enumerate(scheduled):
-        step = entry.step
-        sizes.update((plane.value, plane.bytes) for plane in step.temporaries)
+        for plane in entry.step.temporaries:
+            sizes[plane.value] = max(plane.bytes, sizes.get(plane.value, 0))
         for task, waits in entry.tasks:
             if waits:
                 touched.append([])
             values = {v.value for v in task.arguments.values() if isinstance(v, Place)}
             touched[-1].append((number, values - set(lowered.inputs)))
 
-    phases: dict[str, list[int]] = {}
+    # Memory of a part is another one in the next part, though it lies in the same place.
+    phases: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for phase, tasks in enumerate(touched):
         for number, values in tasks:
+            starts = scheduled[number].step.starts
             for value in values:
-                phases.setdefault(value, []).append(phase)
+                depth = lowered.depths.get(value, len(starts) - 1)
+                phases.setdefault((value, starts[: depth + 1]), []).append(phase)
                 # In one phase nobody touches what another step writes.
                 for other, others_values in tasks:
                     step = scheduled[other].step
                     written = {*step.writes, *(plane.value for plane in step.temporaries)}
                     assert other == number or value not in written & others_values, value
     for value in wanted:
-        phases[value].append(len(touched) - 1)
-    assert set(phases) == set(offsets)
+        phases[value, (0,)].append(len(touched) - 1)
+    assert {value for value, _ in phases} == set(offsets)
 
-    lives = sorted((offsets[v], offsets[v] + sizes[v], min(p), max(p)) for v, p in phases.items())
+    lives = [
+        (offsets[value], offsets[value] + sizes[value], min(during), max(during))
+        for (value, _), during in phases.items()
+    ]
+    lives.sort()
     for (_, end, first, last), (start, _, first_2, last_2) in itertools.combinations(lives, 2):
         assert end <= start or last < first_2 or last_2 < first
     assert max(end for _, end, _, _ in lives) <= arena_bytes
-    assert arena_bytes < sum(sizes[value] for value in phases)  # something is shared
+    assert arena_bytes < sum(sizes[value] for value, _ in phases)  # something is shared
+
+
+def test_a_large_batch_takes_little_more_memory() -> None:
+    """What is in memory is of few pictures early on, and small later."""
+    graph = build(ARCHITECTURES["resnet50"])
+    one, many, more = (
+        build_program(
+            lowered_network(graph, (batch, 224, 224), detect()), code_store(detect())
+        ).arena_bytes
+        for batch in (1, 16, 64)
+    )
+    assert 2 * one < many < 8 * one
+    assert more < 1.05 * many
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet20_cifar"])

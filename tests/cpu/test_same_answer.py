@@ -90,7 +90,7 @@ def test_resnet50() -> None:
         program.close()
 
 
-def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     network, size = NETWORKS["bottleneck"]
     everyone = pictures(7, size)
     program = programs(network, detect())[1]
@@ -106,16 +106,9 @@ def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CpuProgram, "_run", spied)
     one = program._plan(((1, size, size, 3),)).arena_bytes
-    cases = (
-        ([7], 7 * one, 7 * one),
-        ([3, 3, 1], 3 * one + 1, 3 * one + 1),
-        ([3, 3, 1], one, 3 * one),
-        ([4, 3], one, 100 * one),  # four are worth twice the memory, more are not
-        ([1] * 7, 1, 1),
-    )
-    for pieces, limit, largest in cases:
-        monkeypatch.setattr(executor, "MOST_ARENA_BYTES", limit)
-        monkeypatch.setattr(executor, "LARGEST_ARENA_BYTES", largest)
+    cases = (([7], 7 * one), ([3, 3, 1], 3 * one + 1), ([4, 3], 6 * one), ([1] * 7, 1))
+    for pieces, limit in cases:
+        monkeypatch.setattr(executor, "RUN_BYTES", limit)
         shapes.clear()
         assert same_bits(scores(program, everyone), whole)
         assert shapes == pieces
@@ -124,9 +117,8 @@ def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("limit", [1 << 40, 1])
 def test_values_that_are_kept_are_whole(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a halo around them and without, of pictures and of classes, in one part and in many."""
-    monkeypatch.setattr(executor, "MOST_ARENA_BYTES", limit)
-    monkeypatch.setattr(executor, "LARGEST_ARENA_BYTES", limit)
+    """With a halo around them and without, of pictures and of classes, in one run and in many."""
+    monkeypatch.setattr(executor, "RUN_BYTES", limit)
     graph = build(ARCHITECTURES["resnet18"])
     weights = random_weights(graph, seed=3)
     keep = [INPUT, "conv1", "maxpool", *(n.name for n in graph.nodes if "layer2" in n.name)]

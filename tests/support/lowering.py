@@ -23,8 +23,10 @@ def lowered_for(
     weights: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
     keep: Sequence[str] = (),
+    *,
+    in_parts: bool = False,
 ) -> Lowered:
-    """Lower ``graph`` for inputs of these shapes, for two threads.
+    """Lower ``graph`` for inputs of these shapes, for two threads; ``in_parts`` as in ``lower``.
 
     For another machine, a target of this one packs the weights: they lie in the same order for all
     that have as many lanes.
@@ -37,6 +39,7 @@ def lowered_for(
     packer = Packer(folded, own, code_store(own), updated=updated)
     types = infer_types(rewritten, shapes)
     wanted = {*graph.outputs, *keep}
-    lowered = lower(rewritten, types, packer, target, Options(threads=2), wanted)
+    options = Options(threads=2)
+    lowered = lower(rewritten, types, packer, target, options, wanted, in_parts=in_parts)
     packer.finish(lambda work: work(0))
     return lowered
