@@ -15,6 +15,7 @@ from lushan.graph.executor import Array, Engine, Program
 from lushan.graph.ir import Graph
 
 if TYPE_CHECKING:  # loaded with the first frame
+    from lushan.image.decode import Picture
     from lushan.image.preprocess import Preprocessing
     from lushan.image.raw_frame import Frame
 
@@ -22,6 +23,8 @@ DEFAULT_ENGINE = "cpu"
 
 # Makes the input [H, W, 3] of a network of a raw frame.
 FrameReader: TypeAlias = "Callable[[Frame], Array]"
+# … and of a decoded picture.
+PictureReader: TypeAlias = "Callable[[Picture], Array]"
 
 
 def _cpu(
@@ -73,4 +76,22 @@ def _reference_frames(preprocessing: Preprocessing) -> FrameReader:
 FRAME_READERS: Mapping[str, Callable[[Preprocessing], FrameReader]] = {
     "cpu": _cpu_frames,
     "reference": _reference_frames,
+}
+
+
+def _cpu_pictures(preprocessing: Preprocessing) -> PictureReader:
+    """Resize pictures with a kernel compiled for this processor."""
+    from lushan.cpu.picture_input import PictureReader
+
+    return PictureReader(preprocessing)
+
+
+def _reference_pictures(preprocessing: Preprocessing) -> PictureReader:
+    """Leave them to Pillow and NumPy: the same bits."""
+    return preprocessing
+
+
+PICTURE_READERS: Mapping[str, Callable[[Preprocessing], PictureReader]] = {
+    "cpu": _cpu_pictures,
+    "reference": _reference_pictures,
 }

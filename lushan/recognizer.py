@@ -18,7 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lushan.cores import thread_count
-from lushan.engines import DEFAULT_ENGINE, ENGINES, FRAME_READERS, FrameReader
+from lushan.engines import (
+    DEFAULT_ENGINE,
+    ENGINES,
+    FRAME_READERS,
+    PICTURE_READERS,
+    FrameReader,
+    PictureReader,
+)
 from lushan.errors import LushanError, ModelError, UsageError
 from lushan.graph.executor import ProfilingProgram
 from lushan.image.sources import source_name
@@ -31,7 +38,7 @@ from lushan.reference.softmax import softmax, top_k
 if TYPE_CHECKING:  # loaded with the first picture: scoring needs none
     from concurrent.futures import Future
 
-    from lushan.image.decode import InputReport, PictureSource
+    from lushan.image.decode import InputReport, Picture, PictureSource
     from lushan.image.raw_frame import Frame
 
 PRECISIONS = ("float32", "int8")
@@ -118,6 +125,7 @@ class Recognizer:
         self.threads = thread_count(threads)
         self._closed = False
         self._frames: FrameReader | None = None  # made with the first frame
+        self._pictures: PictureReader | None = None  # … and picture
         self._output = model.graph.outputs[0]
         self._program = ENGINES[engine](model.graph, model.weights, threads=self.threads)
         size = model.preprocessing
@@ -207,7 +215,13 @@ class Recognizer:
             name=name,
             seconds=seconds,
         )
-        return self.model.preprocessing(picture), picture.report
+        return self._read_picture(picture), picture.report
+
+    def _read_picture(self, picture: Picture) -> npt.NDArray[np.float32]:
+        if self._pictures is None:
+            self._pictures = PICTURE_READERS[self.engine](self.model.preprocessing)
+        pixels: npt.NDArray[np.float32] = self._pictures(picture)
+        return pixels
 
     def _read_frame(self, frame: Frame) -> npt.NDArray[np.float32]:
         if self._frames is None:

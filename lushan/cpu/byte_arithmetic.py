@@ -13,6 +13,7 @@ in how a step is made:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from llvmlite import ir
@@ -119,6 +120,32 @@ class ByteArithmetic:
             else:
                 total = b.add(total, b.mul(number, weight))
         return total
+
+    def quads_of_rows(self, rows: Sequence[Value]) -> list[Value]:
+        """Return 4 L bytes of each of four rows as lanes of four: those of one column.
+
+        The four vectors have columns by fours: of each sixteen, the first has 0 to 3, the second
+        4 to 7, and so on.
+        """
+        b = self.e.builder
+        quads = []
+        for half in (0, 1):
+            a, c = (
+                b.bitcast(self._interleave(rows[i], rows[i + 1], half, 16), self.words)
+                for i in (0, 2)
+            )
+            quads += [self._interleave(a, c, part, 8) for part in (0, 1)]
+        return [b.bitcast(quad, self.integers) for quad in quads]
+
+    def _interleave(self, a: Value, c: Value, half: int, group: int) -> Value:
+        """Return a and c in turns, from one half of each group of so many elements (16 bytes)."""
+        count = a.type.count
+        order = []
+        for start in range(0, count, group):
+            for place in range(start + half * group // 2, start + (half + 1) * group // 2):
+                order += [I32(place), I32(count + place)]
+        mask = ir.Constant(ir.VectorType(I32, count), order)
+        return self.e.builder.shuffle_vector(a, c, mask)
 
     # --- pairs of 16-bit numbers --------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from lushan.cpu.byte_arithmetic import I16, STEP, ByteArithmetic
+from lushan.cpu.byte_arithmetic import STEP, ByteArithmetic
 from lushan.cpu.emit import F32, I8, I32, I64, KernelEmitter, Value
 from lushan.cpu.target import Target
 from lushan.record import record
@@ -181,40 +181,20 @@ class _Emitter:
         e.loop(0, self.lanes, row)
 
     def _four_rows(self, places: Value, first: Value, column: Value) -> list[Value]:
-        """Return 4 L columns of four rows, the four bytes of a column in a lane of 32 bits.
-
-        The four vectors have columns by fours: of each sixteen, the first has 0 to 3, the second
-        4 to 7, and so on.
-        """
+        """Return 4 L columns of four rows as ``quads_of_rows``."""
         e, b = self.e, self.e.builder
         rows = []
         for row in range(STEP):
             pointer = self._row(places, e.add(first, row), column)
             vector = ir.VectorType(I8, STEP * self.lanes)
             rows.append(b.load(b.bitcast(pointer, vector.as_pointer()), align=1))
-        words = ir.VectorType(I16, 2 * self.lanes)
-        quads = []
-        for half in (0, 1):
-            a, c = (
-                b.bitcast(self._interleave(rows[i], rows[i + 1], half, 16), words) for i in (0, 2)
-            )
-            quads += [self._interleave(a, c, part, 8) for part in (0, 1)]
-        return [b.bitcast(quad, self.bytes.integers) for quad in quads]
+        return self.bytes.quads_of_rows(rows)
 
     def _row(self, places: Value, index: Value, column: Value) -> Value:
         """Return where a column begins of the row whose address is at ``places`` + ``index``."""
         b = self.e.builder
         address = b.load(self.e.offset(places, index))
         return b.inttoptr(b.add(address, column), I8.as_pointer())
-
-    def _interleave(self, a: Value, c: Value, half: int, group: int) -> Value:
-        """Return a and c in turns, from one half of each group of so many elements (16 bytes)."""
-        count = a.type.count
-        order = []
-        for start in range(0, count, group):
-            for place in range(start + half * group // 2, start + (half + 1) * group // 2):
-                order += [place, count + place]
-        return self._shuffle(a, c, order)
 
     def _shuffle(self, a: Value, c: Value, order: Sequence[int]) -> Value:
         mask = ir.Constant(ir.VectorType(I32, len(order)), [I32(place) for place in order])

@@ -26,7 +26,7 @@ from lushan.image.color import Range, Siting, Standard, scales
 from lushan.image.frame import PACKED_STARTS, frame_format
 from lushan.image.preprocess import Placement, Preprocessing
 from lushan.image.raw_frame import GREY, RGB24, Frame
-from lushan.image.resize import Box
+from lushan.image.resize import Box, inside_of
 from lushan.image.taps import WEIGHT_BITS, Taps, of_half_samples, resampling, spread
 from lushan.record import record
 
@@ -145,11 +145,8 @@ def _plan(
     preprocessing: Preprocessing,
 ) -> FramePlan:
     placement = preprocessing.place((width, height))
-    left, top, wide, high = placement.crop
-    # The part of the crop that lies on the resized frame, in its pixels.
-    x0, x1 = max(left, 0), min(left + wide, placement.resized[0])
-    y0, y1 = max(top, 0), min(top + high, placement.resized[1])
-    part = (x0, y0, max(x1 - x0, 0), max(y1 - y0, 0))
+    left, top, _, _ = placement.crop
+    part = inside_of(placement.resized, placement.crop)
     rows, columns = _sums(layout, (width, height), placement, part, siting, preprocessing)
     colour = {GREY: "grey", RGB24: "rgb"}.get(layout, "ycbcr")
     coefficients, offsets = _levels(colour, standard, value_range)
@@ -157,7 +154,7 @@ def _plan(
     std = np.array(preprocessing.std)
     return FramePlan(
         size=(preprocessing.height, preprocessing.width),
-        inside=(x0 - left, y0 - top, part[2], part[3]),
+        inside=(part[0] - left, part[1] - top, part[2], part[3]),
         fill=fill,
         colour=colour,
         rows=rows,

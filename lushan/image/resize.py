@@ -50,16 +50,13 @@ def resize_and_crop(
     from PIL import Image
 
     left, top, width, height = crop
-    # The part of the crop that lies on the resized image, in its pixels.
-    first_x, first_y = max(left, 0), max(top, 0)
-    last_x, last_y = min(left + width, resized[0]), min(top + height, resized[1])
-    if first_x >= last_x or first_y >= last_y:
+    first_x, first_y, *size = inside = inside_of(resized, crop)
+    if not all(size):
         return Image.new("RGB", (width, height), fill)
-    inside = (first_x, first_y, last_x - first_x, last_y - first_y)
     resample = Image.Resampling[interpolation.upper()]
-    if resized[0] * resized[1] <= max(_WHOLE_PIXELS, _FAIR_PART * width * height):
+    if _is_whole(resized, crop):
         whole = _resize(image, resized, (0, 0, *image.size), resample)
-        part = whole.crop((first_x, first_y, last_x, last_y))
+        part = whole.crop((first_x, first_y, first_x + size[0], first_y + size[1]))
     else:
         part = _resize_part(image, resized, inside, resample)
     if part.size == (width, height):
@@ -67,6 +64,40 @@ def resize_and_crop(
     canvas = Image.new("RGB", (width, height), fill)
     canvas.paste(part, (first_x - left, first_y - top))
     return canvas
+
+
+def inside_of(resized: Size, crop: Box) -> Box:
+    """Return the part of ``crop`` that lies on the resized image, in its pixels.
+
+    Its width or height is 0 where nothing does.
+    """
+    left, top, width, height = crop
+    first_x, first_y = max(left, 0), max(top, 0)
+    last_x, last_y = min(left + width, resized[0]), min(top + height, resized[1])
+    if first_x >= last_x or first_y >= last_y:
+        return first_x, first_y, 0, 0
+    return first_x, first_y, last_x - first_x, last_y - first_y
+
+
+def are_rows_first(size: Size, resized: Size, crop: Box) -> bool:
+    """Return whether ``resize_and_crop`` resizes an image of ``size`` whole, rows first.
+
+    Pillow rounds to bytes between rows and columns, so their order shows. Version 13 begins with
+    the columns of pictures that lose far more rows than columns.
+    """
+    width, height = size
+    fewer_columns, fewer_rows = width - resized[0], height - resized[1]
+    saves_more = fewer_rows > 0 and fewer_rows > 2 * fewer_columns
+    return _is_whole(resized, crop) and not _is_tall(height, resized) and not saves_more
+
+
+def _is_whole(resized: Size, crop: Box) -> bool:
+    return resized[0] * resized[1] <= max(_WHOLE_PIXELS, _FAIR_PART * crop[2] * crop[3])
+
+
+def _is_tall(height: int, resized: Size) -> bool:
+    """Whether Pillow would keep too much between its two passes."""
+    return resized[0] * height > max(_WHOLE_PIXELS, _FAIR_PART * resized[0] * resized[1])
 
 
 def _resize_part(
@@ -107,7 +138,7 @@ def _resize(
     every version makes an exception of tall pictures. Where that is too much, columns go first
     here: the same up to rounding of the values in between.
     """
-    if size[0] * image.height > max(_WHOLE_PIXELS, _FAIR_PART * size[0] * size[1]):
+    if _is_tall(image.height, size):
         columns = (0, box[1], image.width, box[3])
         image = image.resize((image.width, size[1]), resample, box=columns)
         box = (box[0], 0, box[2], size[1])

@@ -102,9 +102,10 @@ def resampling(source: int, resized: int, first: int, count: int, interpolation:
     starts = np.maximum(np.floor(centers - reach + 0.5), 0).astype(np.int64)
     stops = np.minimum(np.floor(centers + reach + 0.5), source).astype(np.int64)
     places = starts[:, None] + np.arange((stops - starts).max())  # [targets, taps]
-    weights = function((places + 0.5 - centers[:, None]) / stretch)
+    # Step by step as Pillow computes them, to the last bit but for sine and cosine.
+    weights = function((places - centers[:, None] + 0.5) * (1 / stretch))
     weights[places >= stops[:, None]] = 0
-    return Taps(starts, weights / weights.sum(axis=1, keepdims=True))
+    return Taps(starts, weights / np.cumsum(weights, axis=1)[:, -1:])
 
 
 def of_half_samples(taps: Taps, source: int, *, on_samples: bool) -> Taps:
