@@ -1,9 +1,9 @@
 """The kernel that resizes and normalises pictures of four bytes a pixel, to the bits of Pillow.
 
-A weight is a whole number of 2⁻²². Rows are resized first: each byte of the middle is a sum over
-pixels that follow each other, plus ½, its fraction dropped, cut to 0 … 255; then columns likewise.
-Sums are of 32 bits, so their order does not matter, nor that a weight of 24 bits is three of 8:
-w = 65536 · high + 256 · middle + low (``byte_arithmetic``).
+A weight is a whole number of 2⁻²². Rows are resized first, into MIDDLE: each of its bytes is a sum
+over pixels that follow each other, plus ½, its fraction dropped, cut to 0 … 255; then columns
+likewise. Sums are of 32 bits, so their order does not matter, nor that a weight of 24 bits is three
+digits of 8: w = 65536 · a + 256 · b + c (``byte_arithmetic``).
 
 Along a row a step takes as many pixels as a vector has lanes (L), of L / 4 rows; within four pixels
 the bytes of each channel are brought together. Down a column it takes four rows × 4 L bytes. A row
@@ -38,7 +38,7 @@ class Argument(IntEnum):
     STARTS = auto()  # int64 [WIDTH]: bytes from the start of a row to the first pixel of a sum
     ACROSS = auto()  # int8 [WIDTH, GROUPS, 3, L, 4]: digits, the lowest first
     GROUPS = auto()  # of L pixels, in a sum
-    MIDDLE = auto()  # bytes [all rows + 3, MIDDLE_ROW]: made by this call, and by those before it
+    MIDDLE = auto()  # bytes [rows, MIDDLE_ROW], as many as sums read; what no call made weighs 0
     FIRST = auto()  # the first row of MIDDLE that this call makes
     MIDDLE_ROW = auto()  # bytes from row to row there, a multiple of 4 L
     HEIGHT = auto()  # rows of the result that this call makes: none, or all
@@ -48,6 +48,11 @@ class Argument(IntEnum):
     LINE = auto()  # scratch: bytes [MIDDLE_ROW]
     CONSTANTS = auto()  # float32 [2, L]: mean and std of a lane's channel
     RESULT = auto()  # float32 [HEIGHT, WIDTH, 3], and 2 L behind it
+
+
+def rows_together(lanes: int) -> int:
+    """Return how many rows are resized at once, the fewest that there may be."""
+    return lanes // PIXEL
 
 
 @record
@@ -76,7 +81,7 @@ class _Emitter:
     def _across(self) -> None:
         """Write MIDDLE: L / 4 rows at a time, the last ones again if need be."""
         e = self.e
-        together = self.lanes // STEP
+        together = rows_together(self.lanes)
         rows = e.argument(Argument.ROWS)
         source, stride = e.absolute(Argument.SOURCE, I8), e.argument(Argument.SOURCE_ROW)
         row_bytes = e.argument(Argument.MIDDLE_ROW)
@@ -141,8 +146,9 @@ class _Emitter:
         half = len(vectors) // 2
         while half:
             lanes = range(self.lanes)
-            one = [j + (0 if not j // STEP & half else self.lanes) for j in lanes]
-            other = [j ^ STEP * half for j in one]
+            # Blocks whose number lacks this bit are of the first vector, the others of the second.
+            one = [j + self.lanes * bool(j // PIXEL & half) for j in lanes]
+            other = [j ^ (PIXEL * half) for j in one]
             vectors = [
                 self.e.builder.add(
                     self._shuffle(vectors[i], vectors[i + half], one),
@@ -219,7 +225,7 @@ class _Emitter:
     def _normalise(self, line: Value, y: Value) -> None:
         """Write a row of RESULT. What is written behind it, the next row overwrites."""
         e, b = self.e, self.e.builder
-        width, together = e.argument(Argument.WIDTH), self.lanes // PIXEL
+        width, together = e.argument(Argument.WIDTH), self.lanes // PIXEL  # pixels of a vector
         constants = e.absolute(Argument.CONSTANTS)
         mean, std = e.load(constants), e.load(constants, self.lanes)
         out = e.offset(e.absolute(Argument.RESULT), e.mul(e.mul(y, width), COLOURS))

@@ -1,8 +1,9 @@
 """The pixels of a Pillow picture where they lie, without a copy.
 
-Pillow 11.3 and later hand out their memory by the Arrow C data interface (the standard's structure
-``ArrowArray``) if it is one piece, which up to 16 MiB it is. An array that Pillow makes is a copy,
-and packs the four bytes of a pixel to three: that takes as long as resizing.
+Pillow lends a picture's memory by the Arrow C data interface (the standard's structure
+``ArrowArray``) if it is one piece, which up to 16 MiB it is. Some versions before 13 lend it too,
+but one never frees it, and others say nothing of padding between rows. An array that Pillow makes
+is a copy, and packs the four bytes of a pixel to three: that takes as long as resizing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -36,8 +38,12 @@ _POINTER_OF = ctypes.pythonapi.PyCapsule_GetPointer
 _POINTER_OF.restype = ctypes.c_void_p
 _POINTER_OF.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
+PIECE_BYTES = 8 * 2**20  # half of what Pillow has in one piece
 
-PIECE_BYTES = 8 * 2**20
+
+def lends() -> bool:
+    """Return whether the installed Pillow lends its memory, and well."""
+    return int(PIL.__version__.split(".")[0]) >= 13
 
 
 def rgb_pieces(
@@ -46,11 +52,12 @@ def rgb_pieces(
     """Yield ``rows`` of a picture as ``rgb_in_place`` has them, each piece with its first row.
 
     A picture in several pieces is copied, a few megabytes at a time, no fewer than ``least`` rows;
-    the last piece may have some rows again. None stands for what Pillow does not hand out.
+    the last piece may have some rows again. None stands for what Pillow does not lend.
     """
     whole = rgb_in_place(image)
-    if whole is not None or getattr(image, "__arrow_c_array__", None) is None:
-        yield rows.start, None if whole is None else whole[rows.start : rows.stop]
+    if whole is not None or not lends():
+        enough = whole is not None and len(whole) >= rows.stop
+        yield rows.start, whole[rows.start : rows.stop] if whole is not None and enough else None
         return
     count = min(len(rows), max(least, PIECE_BYTES // (4 * image.width)))
     for start in range(rows.start, rows.stop, count):
@@ -62,13 +69,12 @@ def rgb_in_place(image: Image.Image) -> NDArray[np.uint8] | None:
     """Return the pixels of a picture of mode RGB, uint8 [H, W, 4], the fourth byte unused.
 
     They are Pillow's own: read only, and alive as long as the array. None where Pillow does not
-    hand them out.
+    lend them.
     """
-    export = getattr(image, "__arrow_c_array__", None)
-    if export is None or image.mode != "RGB":
+    if not lends() or image.mode != "RGB":
         return None
     try:
-        _, capsule = export()
+        _, capsule = image.__arrow_c_array__()
     except (ValueError, MemoryError):  # in several pieces
         return None
     pixels = ctypes.cast(_POINTER_OF(capsule, b"arrow_array"), ctypes.POINTER(_ArrowArray))[0]

@@ -69,7 +69,7 @@ def resize_and_crop(
 def inside_of(resized: Size, crop: Box) -> Box:
     """Return the part of ``crop`` that lies on the resized image, in its pixels.
 
-    Its width or height is 0 where nothing does.
+    Its width and height are 0 where nothing does.
     """
     left, top, width, height = crop
     first_x, first_y = max(left, 0), max(top, 0)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,17 +15,16 @@ from PIL import Image
 
 from lushan.cpu import picture_input
 from lushan.cpu.picture_input import PictureReader
+from lushan.cpu.resize_tables import make_tables
 from lushan.cpu.target import Target, detect
 from lushan.image import pillow_memory
 from lushan.image.decode import Picture, decode
-from lushan.image.pillow_memory import rgb_in_place
+from lushan.image.pillow_memory import lends, rgb_in_place
 from lushan.image.preprocess import Preprocessing
 from lushan.image.resize import INTERPOLATIONS
 from support.guarded_memory import guarded
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(Image.Image, "__arrow_c_array__"), reason="this Pillow does not lend its memory"
-)
+pytestmark = pytest.mark.skipif(not lends(), reason="this Pillow does not lend its memory")
 
 
 def picture(width: int, height: int, seed: int = 0) -> Picture:
@@ -107,8 +107,7 @@ def test_a_picture_that_pillow_has_in_several_pieces() -> None:
 def test_without_lending_pillow_resizes(monkeypatch) -> None:
     given, preprocessing = picture(90, 70), Preprocessing(height=32, width=32)
     expected = preprocessing(given)
-    monkeypatch.setattr(pillow_memory, "rgb_in_place", lambda image: None)
-    monkeypatch.delattr(Image.Image, "__arrow_c_array__")
+    monkeypatch.setattr(PIL, "__version__", "12.2.0")
     np.testing.assert_array_equal(PictureReader(preprocessing)(given), expected)
 
 
@@ -136,6 +135,29 @@ def test_no_byte_beyond_the_picture_is_read(size, mode, target, monkeypatch) -> 
         memory = guarded(pixels, before=flipped)
         monkeypatch.setattr(pillow_memory, "rgb_in_place", lambda image, memory=memory: memory)
         check(given, Preprocessing(height=20, width=24, crop_mode=mode, crop_pct=1.0), target)
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 200), (400, 300), (300, 3)])
+def test_a_picture_that_changes_meanwhile_is_left_alone(width, height, monkeypatch) -> None:
+    """By another thread: the tables are of its old size."""
+    changed = picture(width, height).image
+    monkeypatch.setattr(pillow_memory, "rgb_in_place", lambda _: rgb_in_place(changed))
+    reader = PictureReader(Preprocessing(height=24, width=24, crop_pct=1.0))
+    given = picture(300, 200)
+    np.testing.assert_array_equal(reader(given), reader._preprocessing(given))
+
+
+def test_tables_of_very_wide_pictures_are_not_made(monkeypatch) -> None:
+    preprocessing = Preprocessing(height=24, width=24, crop_mode="squash")
+    assert make_tables((65_537, 4), preprocessing, 16) is None
+    wide = make_tables((65_000, 4), preprocessing, 16)
+    assert wide is not None
+    monkeypatch.setattr(picture_input, "_BYTES_KEPT", 3 * wide.bytes)
+    reader = PictureReader(preprocessing, detect())
+    for width in range(65_000, 65_010):
+        given = picture(width, 4)
+        np.testing.assert_array_equal(reader(given), preprocessing(given))
+    assert 1 <= len(reader._by_size) <= 3
 
 
 def test_many_threads_and_more_sizes_than_are_remembered(target, monkeypatch) -> None:
