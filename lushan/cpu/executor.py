@@ -130,7 +130,7 @@ class CpuProgram(Locked):
         self._types = {name: types[name] for name in self._wanted}
         given = {value.name for value in graph.parameters}
         # What a batch teaches is a matter of the whole batch.
-        self._splits = not is_training(graph) and all(
+        self._is_divisible = not is_training(graph) and all(
             type_.shape[:1] == (None,) for name, type_ in types.items() if name not in given
         )
         self._computed = tuple(name for name in self._wanted if name not in given)
@@ -171,8 +171,8 @@ class CpuProgram(Locked):
         if self.parameters:
             with self._turn:
                 results = self._run(arrays, threads)
-        elif self._splits:
-            results = self._in_parts(arrays, threads)
+        elif self._is_divisible:
+            results = self._in_runs(arrays, threads)
         else:
             results = self._run(arrays, threads)
         results.update((name, array.copy()) for name, array in self._given.items())
@@ -187,20 +187,20 @@ class CpuProgram(Locked):
             self._plans.clear()
             self._arenas.clear()
 
-    def _in_parts(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
+    def _in_runs(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
         """Run a batch, a large one in several runs."""
         batches = {array.shape[0] for array in arrays.values()}
-        batch = max(batches)
-        if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
+        if len(batches) != 1:  # inputs of different batches have nothing to share
             return self._run(arrays, threads)
+        (batch,) = batches
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
         most = max(1, RUN_BYTES // max(1, one.arena_bytes))
         if most >= batch:
             return self._run(arrays, threads)
-        part = -(-batch // -(-batch // most))  # about equal ones
+        pictures = -(-batch // -(-batch // most))  # about equal runs
         results = [
-            self._run({k: array[start : start + part] for k, array in arrays.items()}, threads)
-            for start in range(0, batch, part)
+            self._run({k: array[start : start + pictures] for k, array in arrays.items()}, threads)
+            for start in range(0, batch, pictures)
         ]
         return {name: np.concatenate([r[name] for r in results]) for name in self._computed}
 
@@ -232,7 +232,7 @@ class CpuProgram(Locked):
             self._target,
             self._options,
             self._computed,
-            in_parts=self._splits,
+            in_parts=self._is_divisible,
         )
         packer.finish(self._team.run)
         plan = build_program(lowered, self._store)

@@ -119,7 +119,7 @@ class _Lowering:
         }
         self.parts = self._parts(in_parts)
         self.depths = self._depths()
-        self.lowered: dict[tuple[int, int], list[Step]] = {}
+        self.steps_of: dict[tuple[int, int], list[Step]] = {}  # by depth and count
 
     def lower(self) -> Lowered:
         for value in self.graph.inputs:
@@ -130,9 +130,9 @@ class _Lowering:
         steps = []
         for part in self.parts:
             key = part.depth, part.count
-            if key not in self.lowered:
-                self.lowered[key] = self._steps(part)
-            steps += [replace(step, starts=part.starts) for step in self.lowered[key]]
+            if key not in self.steps_of:
+                self.steps_of[key] = self._steps(part)
+            steps += [replace(step, starts=part.starts) for step in self.steps_of[key]]
         planes = self.whole.planes
         memory = {
             plane.value: self._in_part(plane, self.parts.counts[self.depths[plane.value]])
@@ -150,6 +150,7 @@ class _Lowering:
     def _parts(self, in_parts: bool) -> Parts:
         batches = {plane.shape[0] for plane in self.whole.planes.values()}
         if not in_parts or len(batches) != 1:
+            # Not divided: the count is never used, planes stay as they are.
             return Parts((len(self.nodes),), (1,))
         sizes = {name: plane.of_pictures(1).bytes for name, plane in self.whole.planes.items()}
         moved, left = [], []
@@ -181,11 +182,15 @@ class _Lowering:
         return name not in self.wanted and all(n.operator == "quantize" for n in readers)
 
     def _steps(self, part: Part) -> list[Step]:
+        """Return the steps of a part.
+
+        Notes which values lie in place of others: that may move their memory to an outer part.
+        """
         whole = self.whole
         planes = {name: self._in_part(plane, part.count) for name, plane in whole.planes.items()}
         context = replace(whole, planes=planes)
         steps: list[Step] = []
-        if not part.nodes.start and part.depth == len(self.parts.counts) - 1:
+        if not part.nodes.start:  # one of the deepest parts
             steps += self._copies(context)
         for number in part.nodes:
             node = self.nodes[number]

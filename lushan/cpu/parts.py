@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from lushan.record import record
 
 # What a node reads and writes for a part: a quarter of an L3 cache of 32 MiB, through which weights
-# and what other nodes left go, too. With twice and half as much a batch takes 0.5 % longer.
+# and what other nodes left go, too. Half or twice as much: a batch takes 0.5 % longer.
 PART_BYTES = 8 * 2**20
 
 
@@ -22,8 +22,7 @@ PART_BYTES = 8 * 2**20
 class Part:
     """``nodes`` of a graph, for ``count`` pictures.
 
-    ``starts`` are the first pictures of all parts that this one lies in, the whole batch first, and
-    its own.
+    ``starts[d]`` is the first picture of the part at depth d that it lies in; the last is its own.
     """
 
     nodes: range
@@ -41,7 +40,8 @@ class Parts:
     """A batch, halved again and again.
 
     At depth d the nodes ``ends[d + 1]`` … ``ends[d]`` − 1 run, those before them deeper, for at
-    most ``counts[d]`` pictures at once: ``counts[0]`` is the batch.
+    most ``counts[d]`` pictures at once: ``counts[0]`` is the batch. The deepest parts begin at node
+    0; a depth between may have no nodes of its own.
     """
 
     ends: tuple[int, ...]

@@ -7,6 +7,7 @@ between them. Memory is planned by phases: what is alive in the same phase never
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def build_program(lowered: Lowered, store: CodeStore) -> NativeProgram:
     driver = Driver()
     addresses = store.addresses([driver, *(task.kernel for task, _ in tasks)])
     rows = [
-        _row(task, _places(entry.step, offsets, lowered))
+        _row(task, partial(_place, step=entry.step, offsets=offsets, lowered=lowered))
         for entry in scheduled
         for task, _ in entry.tasks
     ]
@@ -103,7 +104,7 @@ def _schedule(steps: Sequence[Step]) -> list[_Scheduled]:
     part = steps[0].starts if steps else (0,)
     for step in steps:
         must_wait = not (fresh.isdisjoint(step.reads) and read.isdisjoint(step.writes))
-        must_wait |= step.starts != part
+        must_wait |= step.starts != part  # parts use the same temporary planes
         part = step.starts
         first = phase + must_wait
         barriers = [must_wait, *(task.waits for task in step.tasks[1:])]
@@ -118,56 +119,50 @@ def _schedule(steps: Sequence[Step]) -> list[_Scheduled]:
 
 
 def _lives(scheduled: Sequence[_Scheduled], lowered: Lowered) -> list[Life]:
-    """Return the life of the memory of every plane, in phases.
-
-    Parts of a batch use the same memory one after another, so the first ones speak for all. What
-    outlasts a part lives from the start: the next part begins there, and must leave it alone.
-    """
+    """Return the lives of the memory of every plane, in phases: one in each part of its depth."""
     end = scheduled[-1].last if scheduled else 0
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
     sizes = {plane.value: plane.bytes for plane in lowered.memory.values()}
+    made: set[str] = set()
+    spans: dict[str, dict[tuple[int, ...], tuple[int, int]]] = {}
     for entry in scheduled:
-        for plane in entry.step.temporaries:
+        step = entry.step
+        for plane in step.temporaries:
             sizes[plane.value] = max(plane.bytes, sizes.get(plane.value, 0))
-    for entry in scheduled:
-        if entry.step.starts[-1]:
-            continue
-        depth = len(entry.step.starts) - 1
-        temporaries = tuple(plane.value for plane in entry.step.temporaries)
-        for name in (*entry.step.writes, *temporaries):
-            if name in sizes:
-                outlasts = lowered.depths.get(name, depth) < depth
-                first.setdefault(name, 0 if outlasts else entry.first)
-        for name in (*entry.step.reads, *entry.step.writes, *temporaries):
-            last[name] = entry.last
-    last.update((lowered.planes[name].value, end) for name in lowered.wanted)
-    return [Life(name, sizes[name], first[name], last[name]) for name in first]
+        temporaries = [plane.value for plane in step.temporaries]
+        made.update(step.writes, temporaries)
+        for name in (*step.reads, *step.writes, *temporaries):
+            part = step.starts[: lowered.depths.get(name, len(step.starts) - 1) + 1]
+            first, _ = spans.setdefault(name, {}).get(part, (entry.first, 0))
+            spans[name][part] = first, entry.last
+    for name in lowered.wanted:
+        ((part, (first, _)),) = spans[lowered.planes[name].value].items()
+        spans[lowered.planes[name].value][part] = first, end
+    return [
+        Life(name, sizes[name], tuple(spans[name].values()))
+        for name in spans
+        if name in made and name in sizes
+    ]
 
 
-def _places(
-    step: Step, offsets: Mapping[str, int], lowered: Lowered
-) -> Callable[[str], tuple[int, int]]:
-    """Return where a step finds each memory: its base, and the offset of the step's pictures."""
-
-    def place(memory: str) -> tuple[int, int]:
-        base, offset = lowered.inputs.get(memory, ARENA), offsets.get(memory, 0)
-        plane = lowered.memory.get(memory)
-        if plane:
-            pictures = step.starts[-1] - step.starts[lowered.depths[memory]]
-            offset += pictures * plane.image * plane.itemsize
-        return base, offset
-
-    return place
+def _place(place: Place, step: Step, offsets: Mapping[str, int], lowered: Lowered) -> list[int]:
+    """Return where a step finds its pictures of a plane: a base, and an offset in bytes."""
+    memory = place.value
+    base, offset = (
+        (lowered.inputs[memory], 0) if memory in lowered.inputs else (ARENA, offsets[memory])
+    )
+    plane = lowered.memory.get(memory)
+    if plane:
+        pictures = step.starts[-1] - step.starts[lowered.depths[memory]]
+        offset += pictures * plane.image * plane.itemsize
+    return [base, offset + place.offset]
 
 
-def _row(task: Task, place: Callable[[str], tuple[int, int]]) -> list[int]:
+def _row(task: Task, place: Callable[[Place], list[int]]) -> list[int]:
     """Return a task's arguments as the integers that its kernel reads."""
     row: dict[int, int] = {}
     for index, value in task.arguments.items():
         if isinstance(value, Place):
-            base, offset = place(value.value)
-            row[index], row[index + 1] = base, offset + value.offset
+            row[index], row[index + 1] = place(value)
         elif isinstance(value, np.ndarray):
             row[index] = value.ctypes.data
         else:

@@ -129,12 +129,13 @@ def choose_winograd_strips(
 ) -> WinogradStrips:
     """Return the strips for this many tiles of so many outputs, those of all pictures of a batch.
 
-    The sums are the same whatever the strips, so they may depend on the batch. All chunks
-    together read the transformed weights, P·OC·IC numbers for P products, once per strip: strips
-    are as long as their transformed input (P·IC numbers a tile) and products (P·NR) stay in L2.
-    Or the input of all tiles, P·IC·tiles numbers, is transformed once for all, and a chunk takes
-    it through one panel: weights are read once, and the input once per panel. That is done where
-    weights outweigh an input that fits in two L2 caches, and where less is read that way.
+    The sums are the same whatever the strips, so they may depend on the batch, and parts of one
+    batch have strips of their own. All chunks together read the transformed weights, P·OC·IC
+    numbers for P products, once per strip: strips are as long as their transformed input (P·IC
+    numbers a tile) and products (P·NR) stay in L2. Or the input of all tiles, P·IC·tiles numbers,
+    is transformed once for all, and a chunk takes it through one panel: weights are read once, and
+    the input once per panel. That is done where weights outweigh an input that fits in two L2
+    caches, and where less is read that way.
     """
     products = winograd_products(outputs)
     vectors = choose_winograd_vectors(output_channels, target)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from lushan.cpu import executor, parts
 from lushan.cpu.executor import CpuProgram
 from lushan.cpu.parts import PART_BYTES, Part, Parts, depth_first
+from lushan.cpu.target import detect
 from lushan.graph.ir import Graph
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
+from support.lowering import lowered_for
 from support.quantized import quantized
 from support.random_graphs import random_weights
 
@@ -109,3 +111,21 @@ def test_the_bits_are_those_of_a_picture_alone(
         program.close()
     assert len(steps) >= 3  # not all were the same division
     alone.close()
+
+
+def test_parts_of_one_depth_may_differ_in_more_than_size() -> None:
+    """27 pictures are 14 and 13, whose 3×3 convolutions transform their input in other ways."""
+    graph, weights = network("resnet50")
+    program = executor.compile(graph, weights, threads=2)
+    x = np.random.default_rng(5).standard_normal((27, 128, 128, 3), np.float32)
+    (together,) = program({INPUT: x}).values()
+    forms = {
+        tuple(task.waits for task in step.tasks)
+        for step in lowered_for(detect(), graph, weights, {INPUT: x.shape}, in_parts=True).steps
+        if step.name == "layer3.1.relu2"
+    }
+    assert len(forms) == 2 or detect().level != "avx512"
+    for i in range(27):
+        (alone,) = program({INPUT: x[i : i + 1]}).values()
+        assert together[i].tobytes() == alone[0].tobytes(), i
+    program.close()

@@ -12,11 +12,13 @@ from lushan.cpu.lower import Lowered
 from lushan.cpu.program import _lives, _schedule, build_program
 from lushan.cpu.target import Target, detect
 from lushan.cpu.task import Place
+from lushan.graph.builder import GraphBuilder
 from lushan.graph.ir import Graph
 from lushan.models.resnet import ARCHITECTURES
 from lushan.models.resnet_graph import INPUT, build
 from lushan.passes.plan_memory import plan_memory
 from support.lowering import lowered_for
+from support.random_graphs import random_weights
 
 CASES = [
     ("resnet50", (1, 224, 224)),
@@ -25,6 +27,7 @@ CASES = [
     ("resnet20_cifar", (64, 32, 32)),
     ("resnet50", (16, 224, 224)),  # the early layers for two pictures at once
     ("resnet50", (11, 224, 160)),
+    ("resnet50", (27, 128, 128)),  # parts of 14 and of 13, whose Winograd is another
 ]
 
 
@@ -43,7 +46,29 @@ def test_no_two_live_planes_overlap(
     graph = build(ARCHITECTURES[name])
     keep = tuple(kept for kept in keep if kept in set(graph.value_names()))
     lowered = lowered_network(graph, shape, detect(), keep)
-    wanted = {lowered.planes[name].value for name in (*graph.outputs, *keep)}
+    check_memory(lowered)
+
+
+def test_parts_whose_steps_have_other_barriers() -> None:
+    """A part of 15 pictures transforms the input of b first, one of 14 strip by strip."""
+    builder = GraphBuilder()
+    x = builder.input("x", (None, None, None, 16))
+    pooling = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1)}
+    narrow = builder.convolution(x, "y", 256, kernel=1)
+    first, second = (builder.convolution(x, name, 1024, kernel=1) for name in "uz")
+    a = builder.node("average_pooling", (first,), "a", **pooling, count_include_pad=True)
+    b = builder.convolution(narrow, "b", 256, kernel=3)
+    d = builder.node("average_pooling", (second,), "d", **pooling, count_include_pad=True)
+    means = (builder.node("global_average_pooling", (v,), f"mean of {v}") for v in (a, b, d))
+    graph = builder.build(*means)
+    weights = random_weights(graph, 1)
+    lowered = lowered_for(detect(), graph, weights, {"x": (29, 7, 7, 16)}, in_parts=True)
+    check_memory(lowered)
+
+
+def check_memory(lowered: Lowered) -> None:
+    """Check the plan anew: nothing that lives at once overlaps, in any part of a batch."""
+    wanted = {lowered.planes[name].value for name in lowered.wanted}
     scheduled = _schedule(lowered.steps)
     offsets, arena_bytes = plan_memory(_lives(scheduled, lowered))
 

@@ -12,9 +12,12 @@ from lushan.passes.plan_memory import ALIGNMENT, Life, plan_memory
 def lives(draw: st.DrawFn) -> list[Life]:
     found = []
     for index in range(draw(st.integers(0, 25))):
-        first = draw(st.integers(0, 20))
-        last = first + draw(st.integers(0, 6))
-        found.append(Life(f"v{index}", draw(st.integers(1, 5000)), first, last))
+        spans, after = [], 0
+        for _ in range(draw(st.integers(1, 3))):
+            first = after + draw(st.integers(0, 20))
+            after = first + draw(st.integers(1, 7))
+            spans.append((first, after - 1))
+        found.append(Life(f"v{index}", draw(st.integers(1, 5000)), tuple(spans)))
     return found
 
 
@@ -25,7 +28,12 @@ def test_nothing_alive_overlaps(values: list[Life]) -> None:
         assert offsets[a.name] % ALIGNMENT == 0
         assert offsets[a.name] + a.size <= size
         for b in values[:index]:
-            together = a.first <= b.last and b.first <= a.last
+            together = any(
+                first <= last_2 and first_2 <= last
+                for first, last in a.spans
+                for first_2, last_2 in b.spans
+            )
+            assert a.meets(b) == b.meets(a) == together
             apart = (
                 offsets[a.name] + a.size <= offsets[b.name]
                 or offsets[b.name] + b.size <= offsets[a.name]
@@ -34,5 +42,5 @@ def test_nothing_alive_overlaps(values: list[Life]) -> None:
 
 
 def test_a_chain_needs_two_buffers() -> None:
-    chain = [Life(f"v{index}", 1024, index, index + 1) for index in range(10)]
+    chain = [Life(f"v{index}", 1024, ((index, index + 1),)) for index in range(10)]
     assert plan_memory(chain)[1] == 2048
