@@ -143,9 +143,8 @@ class ByteArithmetic:
         order = []
         for start in range(0, count, group):
             for place in range(start + half * group // 2, start + (half + 1) * group // 2):
-                order += [I32(place), I32(count + place)]
-        mask = ir.Constant(ir.VectorType(I32, count), order)
-        return self.e.builder.shuffle_vector(a, c, mask)
+                order += [place, count + place]
+        return self.e.shuffle(a, c, order)
 
     # --- pairs of 16-bit numbers --------------------------------------------------------------
 

@@ -194,6 +194,11 @@ class KernelEmitter:
         mask = ir.Constant(ir.VectorType(I32, lanes), [I32(0)] * lanes)
         return self.builder.shuffle_vector(single, undefined, mask)
 
+    def shuffle(self, a: Value, b: Value, order: Sequence[int]) -> Value:
+        """Return the elements of two vectors that ``order`` names; those of b come after a's."""
+        mask = ir.Constant(ir.VectorType(I32, len(order)), [I32(place) for place in order])
+        return self.builder.shuffle_vector(a, b, mask)
+
     def broadcast(self, pointer: Value, elements: Value = 0) -> Value:
         """Return a vector of the number at ``pointer`` + ``elements``."""
         return self.splat(self.builder.load(self.offset(pointer, elements), align=4))

@@ -190,9 +190,9 @@ class CpuProgram(Locked):
     def _in_runs(self, arrays: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
         """Run a batch, a large one in several runs."""
         batches = {array.shape[0] for array in arrays.values()}
-        if len(batches) != 1:  # inputs of different batches have nothing to share
+        batch = max(batches, default=0)
+        if batch <= 1 or len(batches) > 1:  # inputs of different batches have nothing to share
             return self._run(arrays, threads)
-        (batch,) = batches
         one = self._plan(tuple((1, *array.shape[1:]) for array in arrays.values()))
         most = max(1, RUN_BYTES // max(1, one.arena_bytes))
         if most >= batch:

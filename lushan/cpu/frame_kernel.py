@@ -16,7 +16,7 @@ into rows of pixels. What interleaved formats have between the samples of a chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum, auto
 
 import numpy as np
@@ -196,10 +196,6 @@ class _Emitter:
         address = b.load(self.e.offset(places, index))
         return b.inttoptr(b.add(address, column), I8.as_pointer())
 
-    def _shuffle(self, a: Value, c: Value, order: Sequence[int]) -> Value:
-        mask = ir.Constant(ir.VectorType(I32, len(order)), [I32(place) for place in order])
-        return self.e.builder.shuffle_vector(a, c, mask)
-
     # --- transposing --------------------------------------------------------------------------
 
     def _transpose(self, vectors: list[Value]) -> list[Value]:
@@ -214,8 +210,8 @@ class _Emitter:
             for i in range(lanes):
                 if not i & half:
                     pair = vectors[i], vectors[i + half]
-                    result[i] = self._shuffle(*pair, keep)
-                    result[i + half] = self._shuffle(*pair, take)
+                    result[i] = self.e.shuffle(*pair, keep)
+                    result[i + half] = self.e.shuffle(*pair, take)
             vectors = result
             half //= 2
         return vectors

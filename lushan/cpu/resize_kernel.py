@@ -12,7 +12,7 @@ of the result is normalised at once, (x / 255 − mean) / std in steps of float3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum, auto
 
 from llvmlite import ir
@@ -109,21 +109,15 @@ class _Emitter:
                     digits = [
                         self.bytes.weights(here, d * STEP * self.lanes) for d in range(DIGITS)
                     ]
-                    found: list[Value] = []
-                    for r, line in enumerate(lines):
-                        numbers = self.bytes.as_numbers(self._channels(self._load(line, place)))
-                        found += [
-                            self.bytes.add_products(sums[r * DIGITS + d], numbers, digits[d])
-                            for d in range(DIGITS)
-                        ]
-                    return found
+                    pixels = (self._channels(self._load(line, place)) for line in lines)
+                    return self._add(sums, pixels, digits)
 
                 zeros = [self.bytes.zero()] * (DIGITS * together)
                 sums = e.loop(0, groups, group, carried=zeros)
                 totals = [self._total(sums[r * DIGITS :][:DIGITS]) for r in range(together)]
                 pixels = self._as_bytes(self._of_blocks(totals))
                 for r, out in enumerate(outs):
-                    pixel = self._shuffle(pixels, pixels, range(r * PIXEL, (r + 1) * PIXEL))
+                    pixel = self.e.shuffle(pixels, pixels, range(r * PIXEL, (r + 1) * PIXEL))
                     place = e.offset(out, e.mul(x, PIXEL))
                     e.builder.store(pixel, self._as(place, pixel.type), align=1)
 
@@ -139,7 +133,7 @@ class _Emitter:
             for channel in range(PIXEL)
             for pixel in range(STEP)
         ]
-        return self.e.builder.bitcast(self._shuffle(pixels, pixels, order), self.bytes.integers)
+        return self.e.builder.bitcast(self.e.shuffle(pixels, pixels, order), self.bytes.integers)
 
     def _of_blocks(self, vectors: list[Value]) -> Value:
         """Return the sums of the blocks of four lanes of each of L / 4 vectors, one to a block."""
@@ -151,8 +145,8 @@ class _Emitter:
             other = [j ^ (PIXEL * half) for j in one]
             vectors = [
                 self.e.builder.add(
-                    self._shuffle(vectors[i], vectors[i + half], one),
-                    self._shuffle(vectors[i], vectors[i + half], other),
+                    self.e.shuffle(vectors[i], vectors[i + half], one),
+                    self.e.shuffle(vectors[i], vectors[i + half], other),
                 )
                 for i in range(half)
             ]
@@ -184,14 +178,7 @@ class _Emitter:
                         self.bytes.as_weights(e.spread(b.load(e.offset(here, d))))
                         for d in range(DIGITS)
                     ]
-                    found: list[Value] = []
-                    for q, quad in enumerate(self.bytes.quads_of_rows(rows)):
-                        numbers = self.bytes.as_numbers(quad)
-                        found += [
-                            self.bytes.add_products(sums[q * DIGITS + d], numbers, digits[d])
-                            for d in range(DIGITS)
-                        ]
-                    return found
+                    return self._add(sums, self.bytes.quads_of_rows(rows), digits)
 
                 zeros = [self.bytes.zero()] * (DIGITS * STEP)
                 sums = e.loop(0, steps, step, carried=zeros)
@@ -211,8 +198,8 @@ class _Emitter:
         count = 2 * self.lanes
         first, second, third, fourth = quads
         halves = (
-            self._shuffle(first, second, range(count)),
-            self._shuffle(third, fourth, range(count)),
+            self.e.shuffle(first, second, range(count)),
+            self.e.shuffle(third, fourth, range(count)),
         )
         order = [
             q * self.lanes + block + lane
@@ -220,7 +207,7 @@ class _Emitter:
             for q in range(STEP)
             for lane in range(STEP)
         ]
-        return self._shuffle(*halves, order)
+        return self.e.shuffle(*halves, order)
 
     def _normalise(self, line: Value, y: Value) -> None:
         """Write a row of RESULT. What is written behind it, the next row overwrites."""
@@ -235,11 +222,24 @@ class _Emitter:
         def pixels(x: Value) -> None:
             levels = self.bytes.bytes_as_floats(e.load(line, e.mul(x, PIXEL)))
             values = b.fdiv(b.fsub(b.fdiv(levels, e.splat(255.0)), mean), std)
-            e.store(self._shuffle(values, values, order), out, e.mul(x, COLOURS))
+            e.store(self.e.shuffle(values, values, order), out, e.mul(x, COLOURS))
 
         e.loop(0, width, pixels, step=together)
 
     # --- both ---------------------------------------------------------------------------------
+
+    def _add(
+        self, sums: Sequence[Value], vectors: Iterable[Value], digits: Sequence[Value]
+    ) -> list[Value]:
+        """Return sums, one for each vector and digit, with the products of both added."""
+        found: list[Value] = []
+        for v, vector in enumerate(vectors):
+            numbers = self.bytes.as_numbers(vector)
+            found += [
+                self.bytes.add_products(sums[v * DIGITS + d], numbers, digits[d])
+                for d in range(DIGITS)
+            ]
+        return found
 
     def _total(self, digits: Sequence[Value]) -> Value:
         """Return the sums of the digits of weights as sums of weights."""
@@ -267,7 +267,3 @@ class _Emitter:
 
     def _as(self, pointer: Value, kind: ir.Type) -> Value:
         return self.e.builder.bitcast(pointer, kind.as_pointer())
-
-    def _shuffle(self, a: Value, c: Value, order: Sequence[int]) -> Value:
-        mask = ir.Constant(ir.VectorType(I32, len(order)), [I32(place) for place in order])
-        return self.e.builder.shuffle_vector(a, c, mask)

@@ -54,10 +54,13 @@ def rgb_pieces(
     A picture in several pieces is copied, a few megabytes at a time, no fewer than ``least`` rows;
     the last piece may have some rows again. None stands for what Pillow does not lend.
     """
+    if not lends():
+        yield rows.start, None
+        return
     whole = rgb_in_place(image)
-    if whole is not None or not lends():
-        enough = whole is not None and len(whole) >= rows.stop
-        yield rows.start, whole[rows.start : rows.stop] if whole is not None and enough else None
+    if whole is not None:
+        part = whole[rows.start : rows.stop]
+        yield rows.start, part if len(part) == len(rows) else None
         return
     count = min(len(rows), max(least, PIECE_BYTES // (4 * image.width)))
     for start in range(rows.start, rows.stop, count):
